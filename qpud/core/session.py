@@ -1,0 +1,73 @@
+"""Sessions: the right of one user (usually one Slurm job) to submit to resources."""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+
+class Hint(enum.StrEnum):
+    """The user's word on the workload; it may reorder, it never entitles."""
+
+    NONE = ""
+    QC_HEAVY = "qc-heavy"
+    CC_HEAVY = "cc-heavy"
+    QC_BALANCED = "qc-balanced"
+
+
+class CloseReason(enum.StrEnum):
+    """Why a session ended, in the wire's words."""
+
+    MANUAL = "manual"
+    IDLE = "idle_timeout"
+    LIFETIME = "max_lifetime_expired"
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    """One user's right to submit. Times are float seconds since the epoch, UTC.
+
+    `last_used_at` moves with each submission and each job's end; the session expires `idle_timeout` seconds
+    after it, unless jobs are unfinished, and at `expires_at` in any case.
+    """
+
+    id: str  # uuid; not a secret
+    user_id: int
+    user: str  # name, or the uid as text where the system knows no name
+    account: str | None = None
+    slurm_job_id: str | None = None
+    queue: str
+    share: int = 1  # units, 10 = 100 %
+    hint: Hint = Hint.NONE
+    expected_qpu_seconds: float | None = None
+    opened_at: float
+    last_used_at: float
+    expires_at: float
+    closed_at: float | None = None
+    close_reason: CloseReason | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether jobs may still be submitted."""
+        return self.closed_at is None
+
+
+def idle_deadline(session: Session, idle_timeout_seconds: float) -> float:
+    """Seconds since the epoch at which an unused session expires."""
+    return session.last_used_at + idle_timeout_seconds
+
+
+def expiry(session: Session, has_unfinished: bool, idle_timeout_seconds: float, now: float) -> CloseReason | None:
+    """Say whether and why a session has expired.
+
+    Args:
+        session: An open session.
+        has_unfinished: Whether any of its jobs is PENDING or RUNNING; such a session is never idle.
+        idle_timeout_seconds: SessionIdleTimeout.
+        now: Seconds since the epoch.
+    """
+    if now >= session.expires_at:
+        return CloseReason.LIFETIME
+    if not has_unfinished and now >= idle_deadline(session, idle_timeout_seconds):
+        return CloseReason.IDLE
+    return None

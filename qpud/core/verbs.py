@@ -1,0 +1,208 @@
+"""What a client can ask for and what comes back: the values between the HTTP dialects and the service.
+
+Dialects translate their wire forms to and from these; none of them has state of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from qpud.core.job import Job, JobState, Reason
+from qpud.core.session import Hint, Session
+
+
+class OpenSession(msgspec.Struct, frozen=True, kw_only=True):
+    """Ask for a session. `user_id` None means the caller; another's needs `Identity.may_open_for_others`.
+
+    `strict_share` is the Warden rule that a repeat with another share is a conflict.
+    """
+
+    user_id: int | None = None
+    slurm_job_id: str | None = None
+    queue: str | None = None
+    share: int | None = None
+    hint: Hint = Hint.NONE
+    expected_qpu_seconds: float | None = None
+    account: str | None = None
+
+
+class Grant(msgspec.Struct, frozen=True, kw_only=True):
+    """A session and, the only time it can be read, its token. `created` is false if it was already open."""
+
+    session: Session
+    token: str
+    created: bool
+
+
+class SessionFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which sessions to list; None means any."""
+
+    user_id: int | None = None
+    slurm_job_id: str | None = None
+    active: bool | None = None
+
+
+class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One sequence × shots. `resource` None means the default one."""
+
+    sequence: str
+    shots: int
+    variables: dict[str, Any] = {}
+    resource: str | None = None
+    name: str | None = None
+    tags: tuple[str, ...] = ()
+
+
+class JobFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which jobs to list, newest first; None means any. `before` is the `next` of the previous page."""
+
+    states: tuple[JobState, ...] = ()
+    user_id: int | None = None
+    session_id: str | None = None
+    queue: str | None = None
+    resource: str | None = None
+    name: str | None = None
+    tag: str | None = None
+    batch_id: str | None = None
+    limit: int = 100  # 1 … 1000
+    before: int | None = None  # job id, exclusive
+
+
+class JobPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Some jobs and where to go on: `next` is None on the last page."""
+
+    jobs: list[Job]
+    next: int | None
+
+
+class Cancellation(msgspec.Struct, frozen=True, kw_only=True):
+    """The truth about a cancel: `canceled` shots never ran, `shots_done` had run already.
+
+    `before` is the state found; `asked_before` is true if an earlier cancel is still under way. If the job had
+    ended, nothing was done and `before` is terminal.
+    """
+
+    job: Job
+    before: JobState
+    asked_before: bool
+    message: str
+
+
+class LogLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One sentence of a job's story. `at` is seconds since the epoch, UTC."""
+
+    at: float
+    text: str
+
+
+class SliceView(msgspec.Struct, frozen=True, kw_only=True):
+    """One slice as its owner sees it. Times are seconds since the epoch, UTC."""
+
+    number: int
+    state: str
+    shots: int  # asked for
+    shots_done: int  # obtained
+    started_at: float | None
+    ended_at: float | None
+    qpu_seconds: float
+    setup_seconds: float
+    device_id: str | None
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """Counts and where they come from. `counts` keys: character i = atom i in register order, '1' = Rydberg."""
+
+    job: Job
+    counts: dict[str, int]
+    message: str  # one sentence if the job did not end well, else ""
+    spec_hash: str | None
+    seed: int | None
+    provenance: dict[str, str]  # driver, backend and versions
+    slices: list[SliceView]
+    tags: tuple[str, ...] = ()
+    variables: dict[str, Any] = {}
+    qpu_seconds: float = 0.0
+
+
+class QueueEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One unfinished job in the order in which the scheduler would take it. Others' jobs show no name."""
+
+    position: int  # 0 has the resource
+    job: Job
+    tier: int
+    user: str
+    reason: Reason
+    explanation: str  # the reason in words
+    waited_seconds: float
+
+
+class ResourceView(msgspec.Struct, frozen=True, kw_only=True):
+    """A resource as everybody may see it."""
+
+    name: str
+    driver: str
+    state: str  # up, down, unreachable, drained
+    message: str
+    device: str | None  # name in its device spec
+    spec_hash: str | None
+    pending: int
+    running_job: int | None  # the job whose slice is in flight
+    drained_reason: str | None
+
+
+class AccountingFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which ended sessions or jobs to report. Times are seconds since the epoch, UTC."""
+
+    user_ids: tuple[int, ...] = ()
+    session_id: str | None = None
+    slurm_job_id: str | None = None
+    states: tuple[JobState, ...] = ()
+    ended_after: float | None = None
+    ended_before: float | None = None
+    limit: int = 100
+    offset: int = 0
+
+
+class StateSum(msgspec.Struct, frozen=True, kw_only=True):
+    """Sums over the jobs in one state; times in seconds."""
+
+    state: JobState
+    count: int
+    execution_seconds: float
+    wait_seconds: float
+    shots: int
+
+
+class UserSum(msgspec.Struct, frozen=True, kw_only=True):
+    """What one user had: closed sessions and their jobs."""
+
+    user_id: int
+    sessions: int
+    session_seconds: float
+    states: list[StateSum]
+
+
+class SessionSum(msgspec.Struct, frozen=True, kw_only=True):
+    """One closed session with the number of its jobs."""
+
+    session: Session
+    jobs: int
+
+
+class JobSum(msgspec.Struct, frozen=True, kw_only=True):
+    """One job of a closed session; times in seconds."""
+
+    job: Job
+    execution_seconds: float
+    wait_seconds: float
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """The scheduler's own pulse: seconds since its loop last turned, and whether the store commits."""
+
+    alive: bool
+    ready: bool
+    heartbeat_age_seconds: float
+    message: str

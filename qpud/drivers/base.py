@@ -1,0 +1,149 @@
+"""The Driver protocol: what the scheduler needs of a resource, and nothing else.
+
+One slice is in flight per resource. The scheduler commits the slice row, calls `start`, then `wait`. A driver
+keeps no durable state: after a crash of the daemon the scheduler asks `find(tag)`. Every driver passes
+`tests/drivers/test_contract.py`.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, Protocol
+
+import msgspec
+
+from qpud.core.slices import Outcome
+
+
+class Fault(Exception):
+    """The driver could not do what was asked; `message` is one sentence for logs and users."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class Unreachable(Fault):
+    """The resource did not answer: what it has or has not done is UNKNOWN. Never means "lost"."""
+
+
+class Refused(Fault):
+    """The resource answered and will not run this slice. Nothing ran.
+
+    Args:
+        message: The resource's reason.
+        transient: True if the same slice may be accepted later (maintenance, calibration missing, busy).
+    """
+
+    def __init__(self, message: str, *, transient: bool) -> None:
+        super().__init__(message)
+        self.transient = transient
+
+
+class HealthState(enum.StrEnum):
+    """Whether the resource can take work."""
+
+    UP = "up"
+    DOWN = "down"
+    UNREACHABLE = "unreachable"
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """A driver's word on its resource."""
+
+    state: HealthState
+    message: str = ""
+
+
+class DeviceSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """The current device spec: Pulser's abstract representation as JSON text.
+
+    `name` is the top-level "name" of the text; `hash` the sha256 hex of the text; `accepts_virtual` is true for
+    emulators, which also run sequences written for virtual devices such as MockDevice.
+    """
+
+    name: str
+    text: str
+    hash: str
+    max_runs: int | None = None
+    accepts_virtual: bool = False
+
+
+class Program(msgspec.Struct, frozen=True, kw_only=True):
+    """What to run: the text as submitted (Pulser's abstract representation, or an AHS program) and its variables."""
+
+    sequence: str
+    sequence_hash: str
+    register_hash: str
+    variables: dict[str, Any] = {}
+
+
+class SliceRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One slice for the resource.
+
+    `shots` from `first_shot` of the job's `job_shots`; emulators draw all `job_shots` once with `seed`, shuffle and
+    deal, so that counts do not depend on where the slices fell, nor on a restart.
+    """
+
+    tag: str
+    job_id: int
+    batch_id: str
+    program: Program
+    shots: int
+    first_shot: int
+    job_shots: int
+    seed: int
+    slurm_job_id: str | None = None
+
+
+class Driver(Protocol):
+    """A resource. Every method may be cancelled; none blocks the loop; every wait inside has a timeout."""
+
+    name: str
+
+    async def open(self) -> None:
+        """Acquire what the driver needs. A resource that is away is not an error here: `health` tells."""
+
+    async def close(self) -> None:
+        """Give everything back; ends child processes. Work at a real QPU goes on: it is adopted at the next start."""
+
+    async def spec(self) -> DeviceSpec:
+        """The current device spec, cached by the driver.
+
+        Raises:
+            Unreachable: It was never fetched and the resource does not answer.
+        """
+
+    async def health(self) -> Health:
+        """Whether the resource can take work now; answers from the resource, within seconds; never raises."""
+
+    def shots_for(self, seconds: float) -> int:
+        """How many shots take `seconds` of QPU time without set-up, >= 1, by the measured or configured rate."""
+
+    async def start(self, request: SliceRequest) -> str:
+        """Hand the slice to the resource and return the resource's id for it, without waiting for its end.
+
+        Raises:
+            Refused: The resource said no; nothing ran.
+            Unreachable: No answer: it may or may not run; ask `find`.
+        """
+
+    async def wait(self, device_id: str, request: SliceRequest) -> Outcome:
+        """Wait for the end of a slice that `start` or `find` named.
+
+        Raises:
+            Unreachable: The resource stopped answering; the slice is UNKNOWN, call again later.
+        """
+
+    async def find(self, request: SliceRequest) -> str | None:
+        """The resource's id of the slice with this tag, or None if the resource certainly does not have it.
+
+        Raises:
+            Unreachable: The resource does not answer, so nobody knows.
+        """
+
+    async def cancel(self, device_id: str) -> None:
+        """Ask the resource to stop the slice; `wait` then ends with what was obtained. Late or twice is harmless."""
+
+    def release(self, job_id: int) -> None:
+        """The job has ended: drop whatever state is kept for its further slices."""
