@@ -1,12 +1,12 @@
 """Slices: the shots of one job handed to the resource in one go; the grain of preemption, one row each.
 
-    state     meaning                                            after a crash
-    INTENT    committed before the driver is called              ask the driver by tag: known → adopt, unknown → run it
-    RUNNING   the resource has it under `device_id`              adopt it by id or tag
-    DONE      counts merged and charged, once                    -
-    FAILED    the resource refused or lost it; nothing counted   -
-    CANCELED  stopped; the shots obtained are counted            -
-    UNKNOWN   in flight, and the resource does not answer        wait, say so, start nothing else there
+state     meaning                                            after a crash
+INTENT    committed before the driver is called              ask the driver by tag: known → adopt, unknown → run it
+RUNNING   the resource has it under `device_id`              adopt it by id or tag
+DONE      counts merged and charged, once                    -
+FAILED    the resource refused or lost it; nothing counted   -
+CANCELED  stopped; the shots obtained are counted            -
+UNKNOWN   in flight, and the resource does not answer        wait, say so, start nothing else there
 """
 
 from __future__ import annotations

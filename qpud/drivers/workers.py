@@ -62,7 +62,14 @@ class Workers:
         raise NotImplementedError
 
     async def evolve(
-        self, job_id: int, program: Program, spec: DeviceSpec, *, shots: int, seed: int, options: dict[str, Any]
+        self,
+        job_id: int,
+        program: Program,
+        spec: DeviceSpec,
+        *,
+        shots: int,
+        seed: int,
+        options: dict[str, Any],
     ) -> dict[str, str]:
         """Emulate once in a child of its own and draw all `shots`; the child keeps them until `release`.
 

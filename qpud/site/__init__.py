@@ -1,0 +1,1 @@
+"""Slurm, munge, peer credentials: the only place that talks to the operating system's identity."""

@@ -1,0 +1,1 @@
+"""The emulator process: stdlib, Pulser and the emulators only; runs under another interpreter."""
