@@ -1,0 +1,432 @@
+"""The cheap structural check of every submitted program, and the facts qpud needs of it; no Pulser.
+
+A 4 KB document costs tens of microseconds. What passes here can still be refused by the worker, which asks Pulser;
+what Pulser lets through although it is wrong (NaN, variables as strings, 0 shots: facts/EMULATORS.md §4) is refused
+here. Two program forms are read: Pulser's abstract representation (version "1") and the AHS programs of CUDA-Q and
+Braket, whose numbers may be strings.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from qpud.core.errors import BadRequest, Invalid
+
+MAX_DEPTH = 64  # nested lists and objects; Pulser's own documents need 8, deep expressions 20
+MAX_INTEGER = 2**53  # variables beyond it are not exact in JSON
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+
+
+class Kind(enum.StrEnum):
+    """The form in which a program was written."""
+
+    PULSER = "pulser"
+    AHS = "ahs"
+
+
+class Variable(msgspec.Struct, frozen=True, gc=False):
+    """A declared variable: `type` is int or float, `size` the number of values it takes."""
+
+    type: str
+    size: int
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What can be known of a program without Pulser.
+
+    `register_digest` is the sha256 hex of register and layout; use `register_hash`, which adds the mapping of
+    mappable registers.
+    """
+
+    kind: Kind
+    device: str | None  # the device named or embedded; None for AHS
+    is_virtual: bool
+    atoms: int  # of a mappable register: at most
+    mappable: bool
+    traps: int  # of the layout; 0 without one
+    measured: bool
+    variables: dict[str, Variable]
+    min_duration_ns: int  # literal lower bound; the true one is known once built
+    channels: int  # declared ones
+    operations: int
+    register_digest: str
+
+
+class _Atom(msgspec.Struct):
+    name: str = ""
+    qid: str | None = None
+    x: float | None = None
+    y: float | None = None
+    z: float | None = None
+
+
+class _Layout(msgspec.Struct):
+    coordinates: list[tuple[float, ...]]
+
+
+class _Device(msgspec.Struct):
+    name: str
+    is_virtual: bool = False
+
+
+class _Declared(msgspec.Struct):
+    type: str
+    value: list[float] | None = None  # Pulser: one value unless given
+
+
+class _Sequence(msgspec.Struct):
+    version: str
+    name: str
+    register: list[_Atom]
+    channels: dict[str, str]
+    variables: dict[str, _Declared]
+    operations: list[dict[str, Any]]
+    measurement: str | None
+    device: _Device | str
+    layout: _Layout | None = None
+
+
+class _AhsRegister(msgspec.Struct):
+    sites: list[tuple[float | str, float | str]]
+    filling: list[int]
+
+
+class _Setup(msgspec.Struct):
+    ahs_register: _AhsRegister
+
+
+class _TimeSeries(msgspec.Struct):
+    times: list[float | str]
+    values: list[float | str]
+
+
+class _Field(msgspec.Struct):
+    time_series: _TimeSeries
+
+
+class _Driving(msgspec.Struct):
+    amplitude: _Field
+    detuning: _Field
+    phase: _Field
+
+
+class _Hamiltonian(msgspec.Struct):
+    drivingFields: list[_Driving]  # noqa: N815 (the wire's name)
+
+
+class _Ahs(msgspec.Struct):
+    setup: _Setup
+    hamiltonian: _Hamiltonian
+
+
+_DECODE_SEQUENCE = msgspec.json.Decoder(_Sequence).decode
+_DECODE_AHS = msgspec.json.Decoder(_Ahs).decode
+_DECODE_FORM = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def inspect(text: str) -> Facts:
+    """Read a program's structure.
+
+    Args:
+        text: The program as submitted.
+
+    Raises:
+        BadRequest: Not a JSON object, not valid numbers, or nested deeper than MAX_DEPTH.
+        Invalid: A document of neither form, with a missing or mistyped field, or with nothing in it.
+    """
+    body = _encode(text)
+    _check_depth(body)
+    try:
+        return _read(body)
+    except msgspec.DecodeError as wrong:
+        detail = str(wrong).removeprefix("JSON is malformed: ")
+        raise BadRequest(f"the sequence is not JSON: {_lower(detail)}") from None
+    except RecursionError:
+        raise BadRequest(_too_deep()) from None
+
+
+def register_hash(facts: Facts, variables: Mapping[str, Any]) -> str:
+    """The sha256 hex of the atoms' places: equal ones need no new register at the QPU.
+
+    Args:
+        facts: From `inspect`.
+        variables: The job's; `variables["qubits"]` places the atoms of a mappable register.
+    """
+    if not facts.mappable:
+        return facts.register_digest
+    mapping = variables.get("qubits")
+    traps = sorted(mapping.values()) if isinstance(mapping, Mapping) else []
+    return _digest([facts.register_digest, traps])
+
+
+def check_shots(shots: object) -> int:
+    """Return the number of shots if it is a positive integer.
+
+    Raises:
+        Invalid: 0, negative, a bool, a float or anything else; Pulser accepts some of these.
+    """
+    if isinstance(shots, bool) or not isinstance(shots, int):
+        raise Invalid(f"the number of shots must be an integer, not {_short(shots)}")
+    if shots < 1:
+        raise Invalid(f"the number of shots must be at least 1, not {shots}")
+    return shots
+
+
+def check_variables(facts: Facts, variables: Mapping[str, Any]) -> None:
+    """Check a job's variables against the declared ones; Pulser would take strings, null and NaN.
+
+    Args:
+        facts: From `inspect`.
+        variables: Values by name; "qubits" is the mapping of a mappable register.
+
+    Raises:
+        Invalid: A variable is missing, unknown, of another type or size, or not finite.
+    """
+    expected = set(facts.variables) | ({"qubits"} if facts.mappable else set())
+    if missing := [name for name in (*facts.variables, *sorted(expected)) if name not in variables]:
+        raise Invalid(f"the variable {_short(missing[0])} of the sequence has no value")
+    if unknown := [name for name in variables if name not in expected]:
+        raise Invalid(f"the sequence declares no variable {_short(unknown[0])}")
+    for name, declared in facts.variables.items():
+        _check_variable(name, declared, variables[name])
+    if facts.mappable:
+        _check_mapping(facts, variables["qubits"])
+
+
+def _encode(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise BadRequest("the sequence is not valid Unicode text") from None
+
+
+def _check_depth(body: bytes) -> None:
+    """Refuse deep nesting at C speed: drop all but brackets, then remove innermost pairs layer by layer."""
+    if _deeper_than_allowed(body) and _deeper_than_allowed(_STRING.sub(b"", body)):
+        raise BadRequest(_too_deep())
+
+
+def _deeper_than_allowed(body: bytes) -> bool:
+    brackets = body.translate(None, _NOT_BRACKETS)
+    for _ in range(MAX_DEPTH):
+        fewer = brackets.replace(b"[]", b"").replace(b"{}", b"")
+        if len(fewer) == len(brackets):
+            return len(brackets) > MAX_DEPTH
+        brackets = fewer
+    return bool(brackets)
+
+
+def _too_deep() -> str:
+    return f"the sequence is nested deeper than {MAX_DEPTH} levels"
+
+
+def _read(body: bytes) -> Facts:
+    try:
+        return _pulser_facts(_DECODE_SEQUENCE(body))
+    except msgspec.ValidationError as wrong:
+        return _ahs_facts(body, _readable(wrong))
+
+
+def _pulser_facts(sequence: _Sequence) -> Facts:
+    if sequence.version != "1":
+        raise Invalid(f"the sequence has version {_short(sequence.version)}, only version '1' is known")
+    if not sequence.register:
+        raise Invalid("the register of the sequence is empty")
+    if not sequence.operations:
+        raise Invalid("the sequence has no operations")
+    device = sequence.device
+    mappable = sequence.register[0].qid is not None
+    layout = sequence.layout.coordinates if sequence.layout else []
+    return Facts(
+        kind=Kind.PULSER,
+        device=device if isinstance(device, str) else device.name,
+        is_virtual=device == "MockDevice" if isinstance(device, str) else device.is_virtual,
+        atoms=len(sequence.register),
+        mappable=mappable,
+        traps=len(layout),
+        measured=sequence.measurement is not None,
+        variables=_declared(sequence.variables),
+        min_duration_ns=_min_duration(sequence.operations),
+        channels=len(sequence.channels),
+        operations=len(sequence.operations),
+        register_digest=_digest([None if mappable else _places(sequence.register), layout]),
+    )
+
+
+def _places(register: list[_Atom]) -> list[tuple[float | None, float | None, float | None]]:
+    places = [(atom.x, atom.y, atom.z) for atom in register]
+    for number, (x, y, _) in enumerate(places):
+        if x is None or y is None:
+            raise Invalid(f"atom {number} of the register has no coordinates x and y")
+    return places
+
+
+def _declared(variables: dict[str, _Declared]) -> dict[str, Variable]:
+    for name, variable in variables.items():
+        if variable.type not in ("int", "float"):
+            raise Invalid(f"the variable {_short(name)} has type {_short(variable.type)}, known are int and float")
+    return {
+        name: Variable(variable.type, 1 if variable.value is None else len(variable.value))
+        for name, variable in variables.items()
+    }
+
+
+def _min_duration(operations: list[dict[str, Any]]) -> int:
+    """The longest channel's sum of literal durations in ns, cut by the last literal `truncate`."""
+    spent: dict[str, float] = {}
+    for operation in operations:
+        if operation.get("op") == "truncate":
+            limit = _literal(operation.get("duration"))
+            spent = {channel: min(taken, limit) for channel, taken in spent.items()}
+            continue
+        channel = operation.get("channel") or operation.get("dmm_name")
+        if isinstance(channel, str):
+            spent[channel] = spent.get(channel, 0) + _operation_duration(operation)
+    return int(max(spent.values(), default=0))
+
+
+def _operation_duration(operation: dict[str, Any]) -> float:
+    waveforms = [operation.get(key) for key in ("amplitude", "detuning", "waveform")]
+    literal = max(_literal(operation.get("time")), _literal(operation.get("duration")))
+    return max(literal, *(_waveform_duration(waveform) for waveform in waveforms))
+
+
+def _waveform_duration(waveform: object) -> float:
+    if not isinstance(waveform, dict):
+        return 0
+    if isinstance(samples := waveform.get("samples"), list):
+        return len(samples)
+    if isinstance(parts := waveform.get("waveforms"), list):
+        return sum(_waveform_duration(part) for part in parts)
+    return _literal(waveform.get("duration"))
+
+
+def _literal(value: object) -> float:
+    """A literal duration, or 0 for an expression: unknown until built."""
+    return max(value, 0) if isinstance(value, int | float) else 0
+
+
+def _ahs_facts(body: bytes, why_not_pulser: str) -> Facts:
+    try:
+        keys = _DECODE_FORM(body)
+    except msgspec.ValidationError:
+        raise BadRequest("the sequence must be a JSON object") from None
+    if "setup" not in keys or "hamiltonian" not in keys:
+        raise Invalid(why_not_pulser)
+    try:
+        ahs = _DECODE_AHS(body)
+    except msgspec.ValidationError as wrong:
+        raise Invalid(_readable(wrong).replace("the sequence", "the AHS program", 1)) from None
+    return _check_ahs(ahs.setup.ahs_register, ahs.hamiltonian.drivingFields)
+
+
+def _check_ahs(register: _AhsRegister, driving: list[_Driving]) -> Facts:
+    sites = [(_number(x), _number(y)) for x, y in register.sites]
+    if len(register.filling) != len(sites):
+        raise Invalid(f"the AHS program has {len(sites)} sites but {len(register.filling)} values of filling")
+    if not (atoms := sum(1 for filled in register.filling if filled)):
+        raise Invalid("the register of the AHS program is empty")
+    if len(driving) != 1:
+        raise Invalid(f"the AHS program has {len(driving)} driving fields, exactly one is supported")
+    fields = (driving[0].amplitude, driving[0].detuning, driving[0].phase)
+    times = [_number(time) for field in fields for time in field.time_series.times]
+    for value in (value for field in fields for value in field.time_series.values):
+        _number(value)
+    return _facts_of_ahs(sites, register.filling, atoms, max(times, default=0.0))
+
+
+def _facts_of_ahs(sites: list[tuple[float, float]], filling: list[int], atoms: int, end: float) -> Facts:
+    return Facts(
+        kind=Kind.AHS,
+        device=None,
+        is_virtual=False,
+        atoms=atoms,
+        mappable=False,
+        traps=len(sites),
+        measured=True,
+        variables={},
+        min_duration_ns=round(end * 1e9),
+        channels=1,
+        operations=1,
+        register_digest=_digest([sites, filling]),
+    )
+
+
+def _number(value: float | str) -> float:
+    """A number of an AHS program: CUDA-Q writes strings of 8 decimals."""
+    try:
+        number = float(value)
+    except ValueError:
+        raise Invalid(f"the AHS program has {_short(value)} where a number is needed") from None
+    if not math.isfinite(number):
+        raise Invalid(f"the AHS program has {_short(value)} where a finite number is needed")
+    return number
+
+
+def _check_variable(name: str, declared: Variable, value: object) -> None:
+    values = value if isinstance(value, list | tuple) else [value]
+    if len(values) != declared.size:
+        raise Invalid(f"the variable {_short(name)} takes {declared.size} values, not {len(values)}")
+    for item in values:
+        if not _fits(item, declared.type):
+            raise Invalid(f"the variable {_short(name)} takes {_WORDS[declared.type]}, not {_short(item)}")
+
+
+_WORDS = {"int": f"integers up to {MAX_INTEGER}", "float": "finite numbers"}
+
+
+def _fits(value: object, kind: str) -> bool:
+    """Whether a value may be assigned; 1000.0 counts as an integer, since JSON does not tell them apart."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    if isinstance(value, float) and not math.isfinite(value):
+        return False
+    return kind == "float" or (value == int(value) and abs(value) <= MAX_INTEGER)
+
+
+def _check_mapping(facts: Facts, mapping: object) -> None:
+    if not isinstance(mapping, Mapping) or not mapping:
+        raise Invalid(f"the variable 'qubits' must map qubits to traps, not {_short(mapping)}")
+    if len(mapping) > facts.atoms:
+        raise Invalid(f"the variable 'qubits' maps {len(mapping)} qubits, the register has {facts.atoms}")
+    _check_traps(mapping.values(), facts.traps)
+
+
+def _check_traps(traps: Iterable[object], available: int) -> None:
+    seen = set()
+    for trap in traps:
+        if isinstance(trap, bool) or not isinstance(trap, int) or not 0 <= trap < available:
+            raise Invalid(
+                f"the variable 'qubits' names trap {_short(trap)}, the layout has traps 0 to {available - 1}"
+            )
+        if trap in seen:
+            raise Invalid(f"the variable 'qubits' puts two qubits on trap {trap}")
+        seen.add(trap)
+
+
+def _readable(wrong: msgspec.ValidationError) -> str:
+    message = str(wrong)
+    if message.startswith("Object missing required field"):
+        return f"the sequence lacks the {_lower(message).removeprefix('object missing required ')}"
+    return f"the sequence is malformed: {_lower(message)}"
+
+
+def _lower(message: str) -> str:
+    return message[:1].lower() + message[1:]
+
+
+def _short(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(msgspec.json.encode(value)).hexdigest()
