@@ -1,8 +1,8 @@
 """Jobs: one sequence × shots, submitted to one resource.
 
-    state     who enters                              who leaves                          after a crash
+    state     who enters                            who leaves                         after a crash
     PENDING   a submission; nothing ran yet           first slice, cancel, bad verdict    queued again
-    RUNNING   first slice intended                    last shot, cancel, error            resumed after its last finished slice
+    RUNNING   first slice intended                    last shot, cancel, error            resumed after the last finished slice
     DONE      all shots obtained                      nobody                              -
     CANCELED  user, closed session, expiry            nobody                              -
     ERROR     invalid, or the resource gave up on it  nobody                              -

@@ -94,6 +94,7 @@ class SliceRequest(msgspec.Struct, frozen=True, kw_only=True):
     job_shots: int
     seed: int
     slurm_job_id: str | None = None
+    device_id: str | None = None  # the resource's id from the slice row, if known: `find` may adopt by it
 
 
 class Driver(Protocol):

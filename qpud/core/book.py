@@ -1,0 +1,177 @@
+"""The in-memory mirror of everything unfinished: rebuilt from the store at start, changed only after a commit.
+
+The book decides nothing and does no I/O. Service and scheduler share it; both run on one event loop, so each method
+is atomic.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+
+from qpud.core.job import Job, JobState, Reason
+from qpud.core.plan import Rank, may_run, rank
+from qpud.core.policy import Policy
+from qpud.core.queue import PendingQueue
+from qpud.core.session import Session
+from qpud.core.slices import Slice
+
+
+class Flight:
+    """What a resource is doing: one slice in flight at most.
+
+    Attributes:
+        job_id: The job that has the resource, claimed before the intent is committed; None when idle.
+        slice: The committed slice in flight.
+        stays: The job that had the last slice and may go on; None once it ended.
+        state: up, down, unreachable: the driver's word. `message` says more.
+        drained: The administrator's reason, or None.
+    """
+
+    __slots__ = ("drained", "job_id", "message", "slice", "state", "stays")
+
+    def __init__(self) -> None:
+        self.job_id: int | None = None
+        self.slice: Slice | None = None
+        self.stays: int | None = None
+        self.state = "up"
+        self.message = ""
+        self.drained: str | None = None
+
+
+class Book:
+    """Open sessions, unfinished jobs, and one pending queue and flight for each resource.
+
+    Args:
+        policy: Gives resources and the order of the queues.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self.sessions: dict[str, Session] = {}
+        self.tokens: dict[bytes, str] = {}  # sha256 of a session token → session id
+        self.jobs: dict[int, Job] = {}
+        self.depths: Counter[tuple[str, str, str]] = Counter()  # (resource, queue, state) → unfinished jobs
+        self._slurm: dict[tuple[int, str], str] = {}
+        self._of_session: dict[str, dict[int, None]] = {}
+        self._rank = partial(rank, queues=policy.queues)
+        self.pending = {name: PendingQueue(self._rank) for name in policy.resources}
+        self.unvalidated = {name: PendingQueue(self._rank) for name in policy.resources}
+        self.flights = {name: Flight() for name in policy.resources}
+
+    # -- sessions
+    def add_session(self, session: Session) -> None:
+        """Take in an open session, or its new version."""
+        self.sessions[session.id] = session
+        if session.slurm_job_id is not None:
+            self._slurm[(session.user_id, session.slurm_job_id)] = session.id
+
+    def remove_session(self, session_id: str) -> None:
+        """Forget a closed session and its tokens."""
+        session = self.sessions.pop(session_id, None)
+        if session is not None and session.slurm_job_id is not None:
+            self._slurm.pop((session.user_id, session.slurm_job_id), None)
+        for token in [token for token, owner in self.tokens.items() if owner == session_id]:
+            del self.tokens[token]
+
+    def session_of(self, user_id: int, slurm_job_id: str) -> Session | None:
+        """The open session of a user's Slurm job."""
+        return self.sessions.get(self._slurm.get((user_id, slurm_job_id), ""))
+
+    def sessions_of_user(self, user_id: int) -> list[Session]:
+        """The open sessions of a user, oldest first."""
+        return [session for session in self.sessions.values() if session.user_id == user_id]
+
+    # -- jobs
+    def add_job(self, job: Job) -> None:
+        """Take in an unfinished job and queue it if it may run."""
+        self.jobs[job.id] = job
+        self._of_session.setdefault(job.session_id, {})[job.id] = None
+        self.depths[(job.resource, job.queue, job.state)] += 1
+        self._file(job)
+
+    def update_job(self, job: Job) -> None:
+        """Replace a job by its new version; ended ones leave the book."""
+        old = self.jobs[job.id]
+        if job.is_terminal:
+            self._remove_job(old)
+            return
+        self.jobs[job.id] = job
+        if old.state is not job.state:
+            self.depths[(job.resource, old.queue, old.state)] -= 1
+            self.depths[(job.resource, job.queue, job.state)] += 1
+        self._file(job)
+
+    def claim(self, job: Job) -> None:
+        """Give the resource to a job: it leaves the pending queue."""
+        flight = self.flights[job.resource]
+        flight.job_id = job.id
+        self.pending[job.resource].drop(job.id)
+
+    def unclaim(self, resource: str) -> None:
+        """The resource is idle again; a job that may still run is queued."""
+        flight = self.flights[resource]
+        job_id, flight.job_id, flight.slice = flight.job_id, None, None
+        if job_id is not None and job_id in self.jobs:
+            self._file(self.jobs[job_id])
+
+    def has_resource(self, job: Job) -> bool:
+        """Whether a slice of the job is in flight or about to be."""
+        flight = self.flights.get(job.resource)
+        return flight is not None and flight.job_id == job.id
+
+    def jobs_of_session(self, session_id: str) -> Iterator[Job]:
+        """The unfinished jobs of a session, oldest first."""
+        return (self.jobs[job_id] for job_id in tuple(self._of_session.get(session_id, ())))
+
+    def unfinished_of_user(self, user_id: int, queue: str) -> int:
+        """How many unfinished jobs a user has in a queue: what MaxSubmitJobs limits."""
+        sessions = [session for session in self.sessions_of_user(user_id) if session.queue == queue]
+        return sum(len(self._of_session.get(session.id, ())) for session in sessions)
+
+    def has_unfinished(self, session_id: str) -> bool:
+        """Whether any job of the session is PENDING or RUNNING."""
+        return bool(self._of_session.get(session_id))
+
+    def head(self, resource: str) -> Job | None:
+        """The best pending job of a resource."""
+        job_id = self.pending[resource].head()
+        return None if job_id is None else self.jobs[job_id]
+
+    def reorder(self, policy: Policy) -> None:
+        """Order every queue by a new policy; new resources get a queue."""
+        self._rank = partial(rank, queues=policy.queues)
+        for name in policy.resources:
+            self.pending.setdefault(name, PendingQueue(self._rank))
+            self.unvalidated.setdefault(name, PendingQueue(self._rank))
+            self.flights.setdefault(name, Flight())
+        for queue in (*self.pending.values(), *self.unvalidated.values()):
+            queue.rebuild(self._rank, self.jobs.values())
+
+    def ranks(self, job: Job) -> Rank:
+        """The job's sort key under the policy in force."""
+        return self._rank(job)
+
+    def _file(self, job: Job) -> None:
+        if job.resource not in self.pending:
+            return  # a resource that left the policy: the job waits until it comes back
+        pending, unvalidated = self.pending[job.resource], self.unvalidated[job.resource]
+        if may_run(job) and not self.has_resource(job):
+            pending.put(job)
+        else:
+            pending.drop(job.id)
+        if job.reason is Reason.VALIDATING and job.state is JobState.PENDING:
+            unvalidated.put(job)
+        else:
+            unvalidated.drop(job.id)
+
+    def _remove_job(self, job: Job) -> None:
+        del self.jobs[job.id]
+        self.depths[(job.resource, job.queue, job.state)] -= 1
+        siblings = self._of_session.get(job.session_id, {})
+        siblings.pop(job.id, None)
+        if not siblings:
+            self._of_session.pop(job.session_id, None)
+        if job.resource in self.pending:
+            self.pending[job.resource].drop(job.id)
+            self.unvalidated[job.resource].drop(job.id)

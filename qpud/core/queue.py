@@ -1,0 +1,70 @@
+"""A queue of pending jobs in the scheduler's order: a binary heap with lazy deletion.
+
+`put` and `drop` are O(log n) and O(1) amortised, `head` O(1) amortised: the next of 100 000 pending jobs costs
+under a microsecond (facts/BASELINE.md).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable
+
+from qpud.core.job import Job
+from qpud.core.plan import Rank
+
+
+class PendingQueue:
+    """Jobs that may start, best first.
+
+    Args:
+        rank: The sort key of a job, `core.plan.rank` with the policy bound; smaller goes first.
+    """
+
+    def __init__(self, rank: Callable[[Job], Rank]) -> None:
+        self._rank = rank
+        self._heap: list[Rank] = []
+        self._queued: dict[int, Rank] = {}
+
+    def __len__(self) -> int:
+        return len(self._queued)
+
+    def __contains__(self, job_id: int) -> bool:
+        return job_id in self._queued
+
+    def put(self, job: Job) -> None:
+        """Queue a job; one that is queued already takes its new rank."""
+        rank = self._rank(job)
+        self._queued[job.id] = rank
+        heapq.heappush(self._heap, rank)
+
+    def drop(self, job_id: int) -> None:
+        """Take a job out; unknown ids are ignored."""
+        self._queued.pop(job_id, None)
+        if len(self._heap) > 64 and len(self._heap) > 2 * len(self._queued):
+            self._heap = list(self._queued.values())
+            heapq.heapify(self._heap)
+
+    def head(self) -> int | None:
+        """The id of the best job, left in the queue, or None."""
+        while self._heap:
+            rank = self._heap[0]
+            if self._queued.get(rank.job_id) == rank:
+                return rank.job_id
+            heapq.heappop(self._heap)
+        return None
+
+    def in_order(self, limit: int) -> list[int]:
+        """The ids of the best `limit` jobs, best first."""
+        return [rank.job_id for rank in heapq.nsmallest(limit, self._queued.values())]
+
+    def rebuild(self, rank: Callable[[Job], Rank], jobs: Iterable[Job]) -> None:
+        """Order the same jobs anew, after a change of policy.
+
+        Args:
+            rank: The new sort key.
+            jobs: Any jobs; those not queued are ignored.
+        """
+        self._rank = rank
+        self._queued = {job.id: rank(job) for job in jobs if job.id in self._queued}
+        self._heap = list(self._queued.values())
+        heapq.heapify(self._heap)

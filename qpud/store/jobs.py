@@ -1,0 +1,107 @@
+"""SQL of jobs, their sequences, keys and events. Each function is one step of a writer's operation."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from qpud.core.errors import Conflict
+from qpud.core.job import Job, JobState
+from qpud.core.slices import merge_counts
+from qpud.store.rows import JOB_COLUMNS, marks, to_row
+
+_INSERT = f"INSERT INTO jobs ({JOB_COLUMNS}, variables, tags, seed) VALUES ({marks(JOB_COLUMNS)}, ?, ?, ?)"  # noqa: S608
+_MOVE = (
+    "UPDATE jobs SET state = ?, reason = ?, started_at = ?, ended_at = ?, shots_done = ?, validated_spec = ?"
+    " WHERE id = ? AND state = ?"
+)
+
+
+class NewJob(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A job to store with what the scheduler does not need in memory; JSON texts or None."""
+
+    job: Job
+    variables: str | None
+    tags: str | None
+    seed: int
+
+
+def insert(connection: sqlite3.Connection, new: NewJob) -> None:
+    """Store an accepted job."""
+    connection.execute(_INSERT, (*to_row(new.job), new.variables, new.tags, new.seed))
+
+
+def insert_sequence(connection: sqlite3.Connection, sequence_hash: str, text: str) -> None:
+    """Store a sequence once per hash."""
+    connection.execute("INSERT OR IGNORE INTO sequences (hash, text) VALUES (?, ?)", (sequence_hash, text))
+
+
+def find_key(connection: sqlite3.Connection, user_id: int, key: str) -> tuple[int, int, bytes] | None:
+    """First job, number of jobs and body hash of an earlier submission with this key."""
+    row: tuple[int, int, bytes] | None = connection.execute(
+        "SELECT first_job, jobs, body_hash FROM keys WHERE user_id = ? AND key = ?", (user_id, key)
+    ).fetchone()
+    return row
+
+
+def insert_key(connection: sqlite3.Connection, user_id: int, key: str, jobs: list[Job], body_hash: bytes) -> None:
+    """Remember which jobs a key made."""
+    connection.execute(
+        "INSERT INTO keys (user_id, key, first_job, jobs, body_hash) VALUES (?, ?, ?, ?, ?)",
+        (user_id, key, jobs[0].id, len(jobs), body_hash),
+    )
+
+
+def move(connection: sqlite3.Connection, job: Job, found: JobState) -> None:
+    """Store a job's new state, reason, times and shots.
+
+    Raises:
+        Conflict: The job is not in the state `found` any more.
+    """
+    values = (job.state, job.reason, job.started_at, job.ended_at, job.shots_done, job.validated_spec, job.id, found)
+    if connection.execute(_MOVE, values).rowcount != 1:
+        raise Conflict(f"job {job.id} is not {found} any more")
+
+
+def finish(connection: sqlite3.Connection, job: Job, message: str) -> None:
+    """Write a job's final counts, the exact sum over its slices, and the sentence for its owner."""
+    counts = total_counts(connection, job.id)
+    connection.execute(
+        "UPDATE jobs SET counts = ?, message = ? WHERE id = ?", (json.dumps({"counter": counts}), message, job.id)
+    )
+
+
+def total_counts(connection: sqlite3.Connection, job_id: int) -> dict[str, int]:
+    """The sum of the counts of a job's slices."""
+    rows = connection.execute("SELECT counts FROM slices WHERE job_id = ? AND counts IS NOT NULL", (job_id,))
+    return sum_counts(row[0] for row in rows)
+
+
+def sum_counts(texts: Iterable[str]) -> dict[str, int]:
+    """Add up counts stored as JSON texts."""
+    total: dict[str, int] = {}
+    for text in texts:
+        total = merge_counts(total, json.loads(text))
+    return total
+
+
+def charge(connection: sqlite3.Connection, job_id: int, qpu_seconds: float, provenance: dict[str, str]) -> None:
+    """Add a slice's QPU seconds to its job and remember where the counts came from."""
+    connection.execute(
+        "UPDATE jobs SET qpu_seconds = qpu_seconds + ?, provenance = ? WHERE id = ?",
+        (qpu_seconds, json.dumps(provenance), job_id),
+    )
+
+
+def add_event(connection: sqlite3.Connection, job_id: int, at: float, text: str) -> None:
+    """Add one sentence to a job's story."""
+    connection.execute("INSERT INTO events (job_id, at, text) VALUES (?, ?, ?)", (job_id, at, text))
+
+
+def canonical(value: Any) -> str | None:
+    """JSON text of variables or tags, None when there are none; equal values give equal texts."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":")) if value else None

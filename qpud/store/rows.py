@@ -1,0 +1,52 @@
+"""Rows to values and back: one column list for each table, in the order of the value's fields."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from qpud.core.job import Job, JobState, Reason
+from qpud.core.session import CloseReason, Hint, Session
+from qpud.core.slices import Slice, SliceState
+
+Row = Sequence[Any]
+
+SESSION_COLUMNS = ", ".join(Session.__struct_fields__)
+JOB_COLUMNS = ", ".join(Job.__struct_fields__)
+SLICE_COLUMNS = ", ".join(Slice.__struct_fields__)
+
+
+def marks(columns: str) -> str:
+    """As many question marks as there are columns."""
+    return ", ".join("?" * (columns.count(",") + 1))
+
+
+def session_from(row: Row) -> Session:
+    """A session from SESSION_COLUMNS."""
+    fields = dict(zip(Session.__struct_fields__, row, strict=True))
+    fields["hint"] = Hint(fields["hint"])
+    if fields["close_reason"] is not None:
+        fields["close_reason"] = CloseReason(fields["close_reason"])
+    return Session(**fields)
+
+
+def job_from(row: Row) -> Job:
+    """A job from JOB_COLUMNS."""
+    fields = dict(zip(Job.__struct_fields__, row, strict=True))
+    fields["state"] = JobState(fields["state"])
+    fields["reason"] = Reason(fields["reason"])
+    return Job(**fields)
+
+
+def slice_from(row: Row) -> Slice:
+    """A slice from SLICE_COLUMNS."""
+    fields = dict(zip(Slice.__struct_fields__, row, strict=True))
+    fields["state"] = SliceState(fields["state"])
+    return Slice(**fields)
+
+
+def to_row(value: Job | Session | Slice) -> tuple[Any, ...]:
+    """The fields of a value in column order; enums are strings already."""
+    return msgspec.structs.astuple(value)

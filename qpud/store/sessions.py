@@ -1,0 +1,35 @@
+"""SQL of sessions and their tokens. Each function is one step of a writer's operation."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from qpud.core.session import Session
+from qpud.store.rows import SESSION_COLUMNS, marks, to_row
+
+
+def insert(connection: sqlite3.Connection, session: Session) -> None:
+    """Store a new session."""
+    connection.execute(
+        f"INSERT INTO sessions ({SESSION_COLUMNS}) VALUES ({marks(SESSION_COLUMNS)})",  # noqa: S608  constants
+        to_row(session),
+    )
+
+
+def insert_token(connection: sqlite3.Connection, token_hash: bytes, session_id: str) -> None:
+    """Store the sha256 of one more token of a session; tokens themselves are never stored."""
+    connection.execute("INSERT INTO tokens (hash, session_id) VALUES (?, ?)", (token_hash, session_id))
+
+
+def close(connection: sqlite3.Connection, session: Session) -> bool:
+    """Store the end of a session; False if it had ended before."""
+    cursor = connection.execute(
+        "UPDATE sessions SET closed_at = ?, close_reason = ?, last_used_at = ? WHERE id = ? AND closed_at IS NULL",
+        (session.closed_at, session.close_reason, session.last_used_at, session.id),
+    )
+    return cursor.rowcount == 1
+
+
+def delete_tokens(connection: sqlite3.Connection, session_id: str) -> None:
+    """Make every token of a session worthless."""
+    connection.execute("DELETE FROM tokens WHERE session_id = ?", (session_id,))

@@ -1,0 +1,107 @@
+"""The store: one writer, one read-only connection, and what the daemon loads at start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import aiosqlite
+import msgspec
+
+from qpud.core.job import Job
+from qpud.core.session import Session
+from qpud.core.slices import Slice
+from qpud.store.rows import JOB_COLUMNS, SESSION_COLUMNS, SLICE_COLUMNS, Row, job_from, session_from, slice_from
+from qpud.store.writer import Operation, Writer
+
+T = TypeVar("T")
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything unfinished, as found at start."""
+
+    sessions: list[Session]
+    tokens: list[tuple[bytes, str]]
+    jobs: list[Job]
+    in_flight: list[Slice]
+    drains: dict[str, str]
+    last_job_id: int
+    last_slice_id: int
+
+
+class Store:
+    """SQLite behind two doors. Use `await Store.open(...)`.
+
+    `write` takes whole operations to the one writer; `rows` reads committed data and never waits for the writer.
+    """
+
+    def __init__(self, writer: Writer, reader: aiosqlite.Connection) -> None:
+        self._writer = writer
+        self._reader = reader
+
+    @classmethod
+    async def open(cls, path: Path, on_commit: Callable[[int, float], None] = lambda _number, _seconds: None) -> Store:
+        """Open the database, creating and migrating it if need be.
+
+        Raises:
+            Unavailable: SQLite is too old, or the database is newer than this qpud.
+        """
+        writer = Writer(path, on_commit)
+        reader = await aiosqlite.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
+        return cls(writer, reader)
+
+    async def close(self) -> None:
+        """Commit what is queued and close both doors."""
+        await self._reader.close()
+        await self._writer.close()
+
+    async def write(self, operation: Operation[T], then: Callable[[T], None] | None = None) -> T:
+        """Commit one operation durably; see `Writer.run`."""
+        return await self._writer.run(operation, then)
+
+    async def rows(self, statement: str, parameters: tuple[Any, ...] = ()) -> list[Row]:
+        """All rows of a SELECT, in one hop to the reader's thread."""
+        return list(await self._reader.execute_fetchall(statement, parameters))
+
+    async def load(self) -> Snapshot:
+        """Read everything unfinished."""
+        return Snapshot(
+            sessions=await self._open_sessions(),
+            tokens=[(row[0], row[1]) for row in await self.rows("SELECT hash, session_id FROM tokens")],
+            jobs=await self._unfinished_jobs(),
+            in_flight=await self._slices_in_flight(),
+            drains={row[0]: row[1] for row in await self.rows("SELECT resource, reason FROM drains")},
+            last_job_id=(await self.rows("SELECT coalesce(max(id), 0) FROM jobs"))[0][0],
+            last_slice_id=(await self.rows("SELECT coalesce(max(id), 0) FROM slices"))[0][0],
+        )
+
+    async def _open_sessions(self) -> list[Session]:
+        # last_used_at moves with each job in memory only: read it back from the jobs
+        rows = await self.rows(
+            f"SELECT {SESSION_COLUMNS} FROM sessions WHERE closed_at IS NULL ORDER BY opened_at"  # noqa: S608  constants
+        )
+        used = {
+            session_id: used_at
+            for session_id, used_at in await self.rows(
+                "SELECT s.id, max(coalesce(j.ended_at, j.submitted_at)) FROM sessions s JOIN jobs j ON j.session_id = s.id"
+                " WHERE s.closed_at IS NULL GROUP BY s.id"
+            )
+        }
+        sessions = [session_from(row) for row in rows]
+        return [
+            msgspec.structs.replace(session, last_used_at=max(session.last_used_at, used.get(session.id, 0.0)))
+            for session in sessions
+        ]
+
+    async def _unfinished_jobs(self) -> list[Job]:
+        rows = await self.rows(
+            f"SELECT {JOB_COLUMNS} FROM jobs WHERE state IN ('PENDING', 'RUNNING') ORDER BY id"  # noqa: S608  constants
+        )
+        return [job_from(row) for row in rows]
+
+    async def _slices_in_flight(self) -> list[Slice]:
+        rows = await self.rows(
+            f"SELECT {SLICE_COLUMNS} FROM slices WHERE state IN ('INTENT', 'RUNNING', 'UNKNOWN')"  # noqa: S608  constants
+        )
+        return [slice_from(row) for row in rows]

@@ -1,0 +1,158 @@
+"""The one writer: a thread that takes whole transactions and lets those that arrive together share one fsync.
+
+An operation is a function of the connection that only executes SQL; it may be run twice, because when one of a group
+fails the group is rolled back and each is tried alone. A cancelled caller does not stop its operation: it is
+committed all the same, and `then` runs all the same, so that memory never falls behind the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from qpud.core.errors import QpudError, StorageFull, Unavailable
+from qpud.store.schema import migrate
+
+T = TypeVar("T")
+Operation = Callable[[sqlite3.Connection], T]
+
+_LARGEST_GROUP = 256  # beyond this a shared fsync saves nothing more, and the first of the group waits
+
+
+class _Ticket:
+    """An operation on its way through the thread and back."""
+
+    __slots__ = ("error", "future", "operation", "result", "then")
+
+    def __init__(
+        self, operation: Operation[Any], future: asyncio.Future[Any], then: Callable[[Any], None] | None
+    ) -> None:
+        self.operation = operation
+        self.future = future
+        self.then = then
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+
+class Writer:
+    """The write side of the store.
+
+    Args:
+        path: The database; created and migrated if need be.
+        on_commit: Called on the loop for each group with the number of operations and the seconds it took.
+    """
+
+    def __init__(self, path: Path, on_commit: Callable[[int, float], None]) -> None:
+        self._connection = _connect(path)
+        self._on_commit = on_commit
+        self._inbox: queue.SimpleQueue[_Ticket | None] = queue.SimpleQueue()
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._work, name="qpud-writer", daemon=True)
+        self._thread.start()
+
+    async def run(self, operation: Operation[T], then: Callable[[T], None] | None = None) -> T:
+        """Commit an operation; on return it is fsynced.
+
+        Args:
+            operation: Executes SQL, returns what the caller wants.
+            then: Runs on the loop with the result, right after the commit and before anyone waiting.
+
+        Raises:
+            StorageFull: The disk is full or failing; nothing of the operation is stored.
+            Unavailable: Another process locks the database.
+        """
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._inbox.put(_Ticket(operation, future, then))
+        return await future
+
+    async def close(self) -> None:
+        """Commit what is queued and end the thread."""
+        self._inbox.put(None)
+        await asyncio.to_thread(self._thread.join)
+        self._connection.close()
+
+    def _work(self) -> None:
+        while (first := self._inbox.get()) is not None:
+            group, is_last = self._gather(first)
+            started = time.perf_counter()
+            self._commit(group)
+            self._send_back(group, time.perf_counter() - started)
+            if is_last:
+                return
+
+    def _gather(self, first: _Ticket) -> tuple[list[_Ticket], bool]:
+        group = [first]
+        with contextlib.suppress(queue.Empty):
+            while len(group) < _LARGEST_GROUP:
+                ticket = self._inbox.get_nowait()
+                if ticket is None:
+                    return group, True
+                group.append(ticket)
+        return group, False
+
+    def _commit(self, group: list[_Ticket]) -> None:
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            for ticket in group:
+                ticket.result = ticket.operation(self._connection)
+            self._connection.execute("COMMIT")
+        except BaseException as error:  # whatever it was, the next transaction must find no open one
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            self._blame(group, error)
+
+    def _blame(self, group: list[_Ticket], error: BaseException) -> None:
+        if len(group) == 1:
+            group[0].error = _readable(error)
+            return
+        for ticket in group:
+            self._commit([ticket])
+
+    def _send_back(self, group: list[_Ticket], seconds: float) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is gone: nobody waits any more
+            self._loop.call_soon_threadsafe(self._deliver, group, seconds)
+
+    def _deliver(self, group: list[_Ticket], seconds: float) -> None:
+        self._on_commit(len(group), seconds)
+        for ticket in group:
+            _settle(ticket)
+
+
+def _settle(ticket: _Ticket) -> None:
+    if ticket.error is None and ticket.then is not None:
+        ticket.then(ticket.result)
+    if ticket.future.done():
+        return
+    if ticket.error is not None:
+        ticket.future.set_exception(ticket.error)
+    else:
+        ticket.future.set_result(ticket.result)
+
+
+def _readable(error: BaseException) -> BaseException:
+    if isinstance(error, QpudError) or not isinstance(error, sqlite3.Error):
+        return error
+    text = str(error)
+    if "locked" in text or "busy" in text:
+        return Unavailable("the database is locked by another process: try again")
+    if isinstance(error, sqlite3.OperationalError):
+        return StorageFull(f"nothing can be stored in StateSaveLocation now ({text}): nothing was accepted")
+    return error
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, timeout=5.0, cached_statements=256
+    )
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA cache_size = -8000")
+    migrate(connection)
+    return connection
