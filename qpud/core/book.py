@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 
-from qpud.core.job import Job, JobState, Reason
+from qpud.core.job import Job, Reason
 from qpud.core.plan import Rank, may_run, rank
 from qpud.core.policy import Policy
 from qpud.core.queue import PendingQueue
@@ -24,17 +24,15 @@ class Flight:
     Attributes:
         job_id: The job that has the resource, claimed before the intent is committed; None when idle.
         slice: The committed slice in flight.
-        stays: The job that had the last slice and may go on; None once it ended.
         state: up, down, unreachable: the driver's word. `message` says more.
         drained: The administrator's reason, or None.
     """
 
-    __slots__ = ("drained", "job_id", "message", "slice", "state", "stays")
+    __slots__ = ("drained", "job_id", "message", "slice", "state")
 
     def __init__(self) -> None:
         self.job_id: int | None = None
         self.slice: Slice | None = None
-        self.stays: int | None = None
         self.state = "up"
         self.message = ""
         self.drained: str | None = None
@@ -51,6 +49,7 @@ class Book:
         self.sessions: dict[str, Session] = {}
         self.tokens: dict[bytes, str] = {}  # sha256 of a session token → session id
         self.jobs: dict[int, Job] = {}
+        self.stopping: dict[int, Reason] = {}  # why jobs in reason Canceling will end
         self.depths: Counter[tuple[str, str, str]] = Counter()  # (resource, queue, state) → unfinished jobs
         self._slurm: dict[tuple[int, str], str] = {}
         self._of_session: dict[str, dict[int, None]] = {}
@@ -102,18 +101,19 @@ class Book:
             self.depths[(job.resource, job.queue, job.state)] += 1
         self._file(job)
 
-    def claim(self, job: Job) -> None:
-        """Give the resource to a job: it leaves the pending queue."""
-        flight = self.flights[job.resource]
-        flight.job_id = job.id
-        self.pending[job.resource].drop(job.id)
+    def claim(self, resource: str, job_id: int | None) -> None:
+        """Give the resource to a job, which leaves the pending queue; None: it is idle.
 
-    def unclaim(self, resource: str) -> None:
-        """The resource is idle again; a job that may still run is queued."""
+        The job that had it before is queued again if it may still run.
+        """
         flight = self.flights[resource]
-        job_id, flight.job_id, flight.slice = flight.job_id, None, None
-        if job_id is not None and job_id in self.jobs:
-            self._file(self.jobs[job_id])
+        before, flight.job_id = flight.job_id, job_id
+        for changed in {before, job_id} & self.jobs.keys():
+            self._file(self.jobs[changed])
+
+    def current(self, resource: str) -> Job | None:
+        """The job that has the resource, as it is now; None if it is idle or the job has ended."""
+        return self.jobs.get(self.flights[resource].job_id or 0)
 
     def has_resource(self, job: Job) -> bool:
         """Whether a slice of the job is in flight or about to be."""
@@ -160,13 +160,14 @@ class Book:
             pending.put(job)
         else:
             pending.drop(job.id)
-        if job.reason is Reason.VALIDATING and job.state is JobState.PENDING:
+        if job.reason is Reason.VALIDATING:
             unvalidated.put(job)
         else:
             unvalidated.drop(job.id)
 
     def _remove_job(self, job: Job) -> None:
         del self.jobs[job.id]
+        self.stopping.pop(job.id, None)
         self.depths[(job.resource, job.queue, job.state)] -= 1
         siblings = self._of_session.get(job.session_id, {})
         siblings.pop(job.id, None)

@@ -1,0 +1,104 @@
+"""What service and scheduler share: the parts of one running daemon, put together in daemon.py (and in tests)."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from qpud.core.book import Book
+from qpud.core.policy import Policy
+from qpud.drivers.base import DeviceSpec, Driver
+from qpud.drivers.validator import Validator
+from qpud.store.store import Store
+from qpud.telemetry.metrics import Metrics
+
+
+class Waiters:
+    """Clients that wait for a change of a job: each wait is a future, released by the next change."""
+
+    def __init__(self) -> None:
+        self._waiting: defaultdict[int, set[asyncio.Future[None]]] = defaultdict(set)
+
+    async def wait(self, job_id: int, seconds: float) -> None:
+        """Return at the next change of the job, or after `seconds`."""
+        future = asyncio.get_running_loop().create_future()
+        self._waiting[job_id].add(future)
+        try:
+            async with asyncio.timeout(seconds):
+                await future
+        except TimeoutError:
+            return
+        finally:
+            self._discard(job_id, future)
+
+    def notify(self, job_id: int) -> None:
+        """The job has changed."""
+        for future in self._waiting.pop(job_id, ()):
+            if not future.done():
+                future.set_result(None)
+
+    def release_all(self) -> None:
+        """The daemon stops: nobody waits any more."""
+        for job_id in tuple(self._waiting):
+            self.notify(job_id)
+
+    def _discard(self, job_id: int, future: asyncio.Future[None]) -> None:
+        if job_id in self._waiting:
+            self._waiting[job_id].discard(future)
+            if not self._waiting[job_id]:
+                del self._waiting[job_id]
+
+
+def new_uuid() -> str:
+    """A random id for sessions and batches."""
+    return str(uuid.uuid4())
+
+
+@dataclass(kw_only=True)
+class Context:
+    """The parts of one daemon.
+
+    Attributes:
+        policy: In force; replaced whole by a reload.
+        policy_path: The file it came from; None for `serve --dev`.
+        specs: The current device spec of each resource that ever told one.
+        wake: Tells the scheduler that a resource's queue, or the resource itself, changed.
+        touch: Tells the reaper that a session may expire earlier than it thinks.
+        names: User name of a uid.
+        clock: Wall time in seconds since the epoch, UTC.
+        pulse: Monotonic seconds, for ages and time-outs.
+    """
+
+    policy: Policy
+    policy_path: Path | None
+    store: Store
+    book: Book
+    drivers: dict[str, Driver]
+    validator: Validator
+    metrics: Metrics
+    clock: Callable[[], float]
+    pulse: Callable[[], float]
+    names: Callable[[int], str]
+    next_job_id: int
+    next_slice_id: int
+    specs: dict[str, DeviceSpec] = field(default_factory=dict)
+    waiters: Waiters = field(default_factory=Waiters)
+    wake: Callable[[str], None] = lambda _resource: None
+    touch: Callable[[], None] = lambda: None
+    heartbeat: Callable[[], float] = lambda: 0.0
+    urls: tuple[str, ...] = ()
+
+    def take_job_ids(self, number: int) -> int:
+        """Reserve job ids; returns the first."""
+        first = self.next_job_id
+        self.next_job_id += number
+        return first
+
+    def take_slice_id(self) -> int:
+        """Reserve a slice id."""
+        self.next_slice_id += 1
+        return self.next_slice_id - 1

@@ -1,0 +1,147 @@
+"""Why a job waits, in Slurm's one word and in a sentence that a user understands; and its story."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from qpud.core.book import Book, Flight
+from qpud.core.job import Job, JobState, Reason
+from qpud.core.plan import BLOCKING, preempts, tier
+from qpud.core.policy import Policy
+from qpud.core.verbs import LogLine, SliceView
+
+Condition = Callable[[Job], bool]
+
+_OWN = {
+    Reason.VALIDATING: "its sequence is being checked, it starts after a good verdict",
+    Reason.HELD: "it is held by its user: release it with `qpud release`",
+    Reason.HELD_ADMIN: "it is held by an administrator",
+    Reason.CANCELING: "it was asked to stop, the slice in flight is ending",
+}
+
+
+def reason(job: Job, book: Book) -> Reason:
+    """The one word for why an unfinished job waits; empty while it has the resource."""
+    if job.reason in BLOCKING:
+        return job.reason
+    flight = book.flights.get(job.resource)
+    if flight is None:
+        return Reason.DOWN
+    if flight.state == "unreachable":
+        return Reason.UNKNOWN
+    if flight.job_id == job.id:
+        return Reason.NONE
+    return _reason_outside(job, book, flight)
+
+
+def _reason_outside(job: Job, book: Book, flight: Flight) -> Reason:
+    if flight.drained is not None:
+        return Reason.DRAINED
+    if flight.state != "up":
+        return Reason.DOWN
+    if job.state is JobState.RUNNING:
+        return Reason.PREEMPTED
+    return Reason.RESOURCES if book.pending[job.resource].head() == job.id else Reason.PRIORITY
+
+
+def sentence(job: Job, book: Book, policy: Policy) -> str:
+    """The reason in words."""
+    word = reason(job, book)
+    if word in _OWN:
+        return f"waits: {_OWN[word]}"
+    flight = book.flights.get(job.resource)
+    if flight is None:
+        return f"waits: resource {job.resource} is not configured any more"
+    if word is Reason.NONE:
+        return f"runs on {job.resource}: {job.shots_done} of {job.shots} shots done"
+    return f"waits: {_about_resource(word, job, flight) or _about_others(job, book, policy)}"
+
+
+def _about_resource(word: Reason, job: Job, flight: Flight) -> str:
+    more = f" ({flight.message})" if flight.message else ""
+    if word is Reason.DRAINED:
+        return f"{job.resource} is drained ({flight.drained})"
+    if word is Reason.DOWN:
+        return f"{job.resource} is down{more}"
+    if word is Reason.UNKNOWN:
+        return f"{job.resource} does not answer{more}; what runs there is not lost"
+    return ""
+
+
+def _about_others(job: Job, book: Book, policy: Policy) -> str:
+    current = book.current(job.resource)
+    ahead = jobs_ahead(job, book, policy)
+    behind = f"behind {ahead} job{'s' * (ahead != 1)} of its tier or higher" if ahead else "next in line"
+    if current is None:
+        return f"{behind}, {job.resource} is about to be free"
+    holder = f"job {current.id} of queue {current.queue} (tier {tier(current, policy.queues)})"
+    if preempts(job, current, policy.queues):
+        return f"{behind}; takes {job.resource} from {holder} at the end of the current slice"
+    return f"{behind}; {holder} has {job.resource}"
+
+
+def jobs_ahead(job: Job, book: Book, policy: Policy) -> int:
+    """How many unfinished jobs of its tier or a higher one stand before a pending job, at most.
+
+    Exact for the oldest of a tier; an upper bound for younger ones, since only depths are counted.
+    """
+    mine = tier(job, policy.queues)
+    ahead = 0
+    for (resource, queue, _state), number in book.depths.items():
+        queue_policy = policy.queues.get(queue)
+        if resource == job.resource and (queue_policy.priority_tier if queue_policy else 0) >= mine:
+            ahead += number
+    if book.pending[job.resource].head() == job.id:
+        return int(book.current(job.resource) is not None and not preempts(job, _current(job, book), policy.queues))
+    return max(0, ahead - 1)
+
+
+def _current(job: Job, book: Book) -> Job:
+    current = book.current(job.resource)
+    return current if current is not None else job
+
+
+def submitted(job: Job) -> LogLine:
+    """The first line of a job's story."""
+    where = f"queue {job.queue} of {job.resource}"
+    return LogLine(at=job.submitted_at, text=f"submitted to {where}: {job.shots} shots, session {job.session_id}")
+
+
+def started(job: Job, now: float, previous: Job | None) -> str:
+    """The sentence for a job's first slice: how long it waited, and for whom."""
+    waited = f"started after {now - job.submitted_at:.1f} s in queue {job.queue}"
+    if previous is None or previous.id == job.id:
+        return f"{waited}: {job.resource} was free"
+    return f"{waited}, behind job {previous.id} of queue {previous.queue}"
+
+
+def preempted(job: Job, newcomer: Job) -> str:
+    """The sentence for a job that yields."""
+    by = f"job {newcomer.id} of queue {newcomer.queue}"
+    return f"preempted by {by} after {job.shots_done} of {job.shots} shots; goes on afterwards, no shot is lost"
+
+
+def slice_lines(slices: list[SliceView]) -> list[LogLine]:
+    """One sentence for each ended slice."""
+    return [
+        LogLine(at=view.ended_at, text=_slice_text(view, view.ended_at - (view.started_at or view.ended_at)))
+        for view in slices
+        if view.ended_at is not None
+    ]
+
+
+def _slice_text(view: SliceView, seconds: float) -> str:
+    setup = f", {view.setup_seconds:g} s of them set-up" if view.setup_seconds else ""
+    took = f"in {seconds:.3f} s ({view.qpu_seconds:g} QPU seconds{setup})"
+    return f"slice {view.number}: {view.shots_done} of {view.shots} shots {took}, {view.state}"
+
+
+def cancellation(found: Job, after: Job, asked_before: bool) -> str:
+    """The truth about a cancel."""
+    if found.is_terminal:
+        return f"job {found.id} had already ended as {found.state} with {found.shots_done} of {found.shots} shots"
+    ran = f"{after.shots_done} of {after.shots} shots had run"
+    if after.is_terminal:
+        return f"job {found.id} is canceled: {ran}, {after.shots_left} never will"
+    again = "was already asked to stop" if asked_before else "is asked to stop"
+    return f"job {found.id} {again}: {ran}, the slice in flight is ending"

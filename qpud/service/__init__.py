@@ -1,0 +1,19 @@
+"""One method per verb a client can ask for. `Service` is what every HTTP dialect calls."""
+
+from __future__ import annotations
+
+from qpud.service.accounting import AccountingVerbs
+from qpud.service.jobs import JobVerbs
+from qpud.service.resources import ResourceVerbs
+from qpud.service.sessions import SessionVerbs
+from qpud.service.submit import SubmitVerbs
+
+__all__ = ["Service"]
+
+
+class Service(SubmitVerbs, JobVerbs, SessionVerbs, ResourceVerbs, AccountingVerbs):
+    """The verbs. Each takes the caller first, decides whether he may, and raises a QpudError otherwise.
+
+    Job references are the integer id or the uuid, as text. Session references are the session id or a token.
+    The verbs live in one file for each noun; this class only joins them.
+    """

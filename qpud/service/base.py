@@ -1,0 +1,80 @@
+"""What all verbs share: the context, and how a caller's references become objects."""
+
+from __future__ import annotations
+
+import hashlib
+
+from qpud.context import Context
+from qpud.core.errors import Forbidden, NotFound, Unauthenticated
+from qpud.core.identity import Identity, Proof
+from qpud.core.ids import job_id_of
+from qpud.core.job import Job
+from qpud.core.policy import Policy
+from qpud.core.session import Session
+from qpud.store import queries
+
+
+def token_hash(token: str) -> bytes:
+    """The sha256 under which a session token is known."""
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+
+
+class Verbs:
+    """Base of the verbs of one noun.
+
+    Args:
+        context: The parts of the daemon.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+        return self._context.policy
+
+    def identify_token(self, token: str) -> Identity:
+        """The owner of a session token.
+
+        Raises:
+            Unauthenticated: Nobody's token, or its session has ended.
+        """
+        session = self._open_session_of(token)
+        if session is None:
+            raise Unauthenticated("the session token is unknown, or its session has ended")
+        return Identity(user_id=session.user_id, user=session.user, proof=Proof.TOKEN, session_id=session.id)
+
+    def _open_session_of(self, ref: str) -> Session | None:
+        book = self._context.book
+        return book.sessions.get(book.tokens.get(token_hash(ref), ref))
+
+    async def _session(self, who: Identity, ref: str) -> Session:
+        session = self._open_session_of(ref) or await queries.session(self._context.store, ref)
+        if session is None or not (who.may_see(session.user_id) or who.may_open_for_others):
+            raise NotFound(f"session {ref[:36]} does not exist")
+        return session
+
+    async def _job(self, who: Identity, ref: str) -> Job:
+        job_id = job_id_of(ref)
+        job = None if job_id is None else await self._job_by_id(job_id)
+        is_named = job is not None and (ref.isdigit() or job.uid == ref.lower())
+        if job is None or not is_named or not who.may_see(job.user_id):
+            raise NotFound(f"job {ref[:40]} does not exist")
+        return job
+
+    async def _job_by_id(self, job_id: int) -> Job | None:
+        return self._context.book.jobs.get(job_id) or await queries.job(self._context.store, job_id)
+
+
+def usable(session: Session, who: Identity) -> Session:
+    """The session, if the caller may submit with it.
+
+    Raises:
+        Forbidden: It has ended, or belongs to another user.
+    """
+    if session.user_id != who.user_id:
+        raise Forbidden(f"session {session.id} belongs to another user")
+    if not session.is_open:
+        raise Forbidden(f"session {session.id} has ended ({session.close_reason})")
+    return session

@@ -1,0 +1,72 @@
+"""How jobs are stopped: at once if the resource does not have them, at the end of the slice in flight otherwise."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import msgspec
+
+from qpud.core.errors import Conflict
+from qpud.core.job import Job, JobState, Reason, move
+from qpud.service.base import Verbs
+from qpud.store import jobs as sql
+
+
+class EndingVerbs(Verbs):
+    """Stopping jobs; shared by the verbs on jobs and on sessions."""
+
+    async def stop_job(self, job: Job, why: Reason, text: str) -> Job:
+        """Cancel an unfinished job.
+
+        Returns:
+            The job: CANCELED, or still unfinished with reason Canceling while its slice ends at the resource.
+        """
+        if self._context.book.has_resource(job):
+            return await self._ask_to_stop(job, why, text)
+        try:
+            return await self._cancel_now(job, why, text)
+        except Conflict:  # the resource took it in the meantime
+            current = self._context.book.jobs.get(job.id)
+            return await self._ask_to_stop(current, why, text) if current else job
+
+    async def _cancel_now(self, job: Job, why: Reason, text: str) -> Job:
+        context = self._context
+        now = context.clock()
+        ended = move(job, JobState.CANCELED, why, now)
+
+        def operation(connection: sqlite3.Connection) -> None:
+            sql.move(connection, ended, job.state)
+            sql.finish(connection, ended, text)
+            sql.add_event(connection, job.id, now, text)
+
+        await context.store.write(operation, lambda _none: self._ended(ended))
+        return ended
+
+    async def _ask_to_stop(self, job: Job, why: Reason, text: str) -> Job:
+        context = self._context
+        now = context.clock()
+
+        def operation(connection: sqlite3.Connection) -> None:
+            sql.set_reason(connection, job.id, Reason.CANCELING)
+            sql.add_event(connection, job.id, now, f"asked to stop: {text}")
+
+        def then(_none: None) -> None:
+            current = context.book.jobs.get(job.id)
+            if current is not None:
+                context.book.stopping[job.id] = why
+                context.book.update_job(msgspec.structs.replace(current, reason=Reason.CANCELING))
+                context.waiters.notify(job.id)
+            context.wake(job.resource)
+
+        await context.store.write(operation, then)
+        return context.book.jobs.get(job.id, job)
+
+    def _ended(self, job: Job) -> None:
+        context = self._context
+        if job.id in context.book.jobs:
+            context.book.update_job(job)
+        context.metrics.job_ended(job.resource, job.queue, job.state)
+        if job.resource in context.drivers:
+            context.drivers[job.resource].release(job.id)
+        context.waiters.notify(job.id)
+        context.wake(job.resource)

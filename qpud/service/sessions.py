@@ -1,0 +1,175 @@
+"""Verbs on sessions: open, close, look."""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from functools import partial
+
+import msgspec
+
+from qpud.core import verbs
+from qpud.core.errors import BadRequest, Conflict, Forbidden, Invalid
+from qpud.core.identity import Identity
+from qpud.core.job import Job, Reason
+from qpud.core.policy import OpenSessions
+from qpud.core.session import CloseReason, Session
+from qpud.context import new_uuid
+from qpud.service.base import token_hash
+from qpud.service.ending import EndingVerbs
+from qpud.store import queries
+from qpud.store import sessions as sql
+
+LARGEST_SHARE = 10  # units, 10 = 100 %
+_LARGEST_UID = 2**32 - 2
+
+
+class SessionVerbs(EndingVerbs):
+    """Sessions."""
+
+    async def open_session(self, who: Identity, ask: verbs.OpenSession) -> verbs.Grant:
+        """Open a session, or return the open one of the same user and Slurm job with one more token.
+
+        Raises:
+            Forbidden: The caller may not open sessions, or not for that user.
+            Invalid: No such queue, or a share outside 1 … 10.
+            Conflict: The open session of that Slurm job has another share or queue.
+        """
+        user_id = who.user_id if ask.user_id is None else ask.user_id
+        self._check_may_open(who, user_id)
+        self._check_ask(ask)
+        found = None if ask.slurm_job_id is None else self._context.book.session_of(user_id, ask.slurm_job_id)
+        if found is None:
+            return await self._open(self._new_session(user_id, ask))
+        _check_same(found, ask)
+        return await self._grant(found, created=False)
+
+    async def close_session(self, who: Identity, ref: str) -> Session:
+        """Close a session and cancel its unfinished jobs; closing twice keeps the first closing time.
+
+        Raises:
+            NotFound: No such session, or another user's.
+        """
+        session = await self._session(who, ref)
+        if not session.is_open:
+            return session
+        return await self.end_session(session, CloseReason.MANUAL)
+
+    async def get_session(self, who: Identity, ref: str) -> Session:
+        """One session, open or closed. Raises: NotFound, also for others' sessions."""
+        return await self._session(who, ref)
+
+    async def list_sessions(self, who: Identity, which: verbs.SessionFilter) -> list[Session]:
+        """The caller's sessions, newest first, at most 1000; everybody's for an administrator."""
+        if not (who.is_admin or who.may_open_for_others):
+            which = msgspec.structs.replace(which, user_id=who.user_id)
+        closed = [] if which.active else await queries.sessions(self._context.store, which)
+        return [self._context.book.sessions.get(session.id, session) for session in closed] or self._open_ones(which)
+
+    async def end_session(self, session: Session, reason: CloseReason) -> Session:
+        """Close an open session for a reason: its tokens end, unfinished jobs are canceled.
+
+        A crash in between leaves a closed session with unfinished jobs; the daemon cancels them at its next start.
+        """
+        context = self._context
+        now = context.clock()
+        closed = msgspec.structs.replace(session, closed_at=now, close_reason=reason, last_used_at=now)
+        jobs = list(context.book.jobs_of_session(session.id))
+
+        def operation(connection: sqlite3.Connection) -> bool:
+            sql.delete_tokens(connection, session.id)
+            return sql.close(connection, closed)
+
+        await context.store.write(operation, lambda _first: context.book.remove_session(session.id))
+        why = Reason.SESSION_CLOSED if reason is CloseReason.MANUAL else Reason.SESSION_EXPIRED
+        for job in jobs:
+            await self._end_of_session(job, why)
+        context.metrics.sessions(len(context.book.sessions))
+        return closed
+
+    async def _end_of_session(self, job: Job, why: Reason) -> None:
+        current = self._context.book.jobs.get(job.id)
+        if current is not None:
+            await self.stop_job(current, why, f"canceled: its session ended ({why})")
+
+    def _open_ones(self, which: verbs.SessionFilter) -> list[Session]:
+        if which.active is False:
+            return []
+        return [
+            session
+            for session in reversed(list(self._context.book.sessions.values()))
+            if which.user_id in (None, session.user_id) and which.slurm_job_id in (None, session.slurm_job_id)
+        ][:1000]
+
+    def _check_may_open(self, who: Identity, user_id: int) -> None:
+        if who.may_open_for_others:
+            return
+        if self.policy.daemon.open_sessions is OpenSessions.ADMIN:
+            raise Forbidden(f"user {who.user} may not open sessions: OpenSessions=admin leaves it to Slurm and administrators")
+        if user_id != who.user_id:
+            raise Forbidden(f"user {who.user} may not open a session for uid {user_id}, only for himself")
+
+    def _check_ask(self, ask: verbs.OpenSession) -> None:
+        if ask.queue is not None and ask.queue not in self.policy.queues:
+            raise Invalid(f"queue {ask.queue!r} does not exist: there are {', '.join(self.policy.queues)}")
+        if ask.share is not None and not 1 <= ask.share <= LARGEST_SHARE:
+            raise Invalid(f"a share of {ask.share} units is outside 1 … {LARGEST_SHARE}")
+        if ask.user_id is not None and not 0 <= ask.user_id <= _LARGEST_UID:
+            raise BadRequest(f"user id {ask.user_id} is outside 0 … {_LARGEST_UID}")
+        if ask.slurm_job_id is not None and not 0 < len(ask.slurm_job_id) <= 64:
+            raise BadRequest("a Slurm job id has 1 … 64 characters")
+
+    def _new_session(self, user_id: int, ask: verbs.OpenSession) -> Session:
+        now = self._context.clock()
+        return Session(
+            id=new_uuid(),
+            user_id=user_id,
+            user=self._context.names(user_id),
+            account=ask.account,
+            slurm_job_id=ask.slurm_job_id,
+            queue=ask.queue or self.policy.default_queue,
+            share=ask.share or 1,
+            hint=ask.hint,
+            expected_qpu_seconds=ask.expected_qpu_seconds,
+            opened_at=now,
+            last_used_at=now,
+            expires_at=now + self.policy.daemon.session_max_lifetime,
+        )
+
+    async def _open(self, session: Session) -> verbs.Grant:
+        try:
+            return await self._grant(session, created=True)
+        except sqlite3.IntegrityError:  # two opened the same Slurm job's session at once: the other one won
+            found = self._context.book.session_of(session.user_id, session.slurm_job_id or "")
+            if found is None:
+                raise
+            return await self._grant(found, created=False)
+
+    async def _grant(self, session: Session, *, created: bool) -> verbs.Grant:
+        token = f"qpud_{secrets.token_urlsafe(32)}"
+        hashed = token_hash(token)
+        operation = partial(_store_grant, session=session, token=hashed, created=created)
+        await self._context.store.write(operation, lambda _none: self._enter(session, hashed, created))
+        return verbs.Grant(session=session, token=token, created=created)
+
+    def _enter(self, session: Session, hashed: bytes, created: bool) -> None:
+        book = self._context.book
+        if created:
+            book.add_session(session)
+            self._context.touch()
+        if session.id in book.sessions:
+            book.tokens[hashed] = session.id
+        self._context.metrics.sessions(len(book.sessions))
+
+
+def _store_grant(connection: sqlite3.Connection, *, session: Session, token: bytes, created: bool) -> None:
+    if created:
+        sql.insert(connection, session)
+    sql.insert_token(connection, token, session.id)
+
+
+def _check_same(found: Session, ask: verbs.OpenSession) -> None:
+    same_share = ask.share in (None, found.share)
+    same_queue = ask.queue in (None, found.queue)
+    if not (same_share and same_queue):
+        raise Conflict("An active session already exists for this scheduler job with different parameters.")

@@ -1,0 +1,254 @@
+"""The verb submit: from a request to a job that is committed and fsynced.
+
+This is the hot path: a repeated sequence costs one hash, one cache look-up and one row. Sequences are inspected and
+stored once per hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import secrets
+import sqlite3
+from collections import OrderedDict
+
+import msgspec
+
+from qpud.context import Context, new_uuid
+from qpud.core.errors import BadRequest, Conflict, Forbidden, Invalid, LimitExceeded
+from qpud.core.identity import Identity
+from qpud.core.ids import LARGEST_JOB_ID, job_uid
+from qpud.core.job import Job, Reason
+from qpud.core.sequence import Facts, check_shots, check_variables, inspect, register_hash
+from qpud.core.session import Session
+from qpud.core.verbs import JobRequest
+from qpud.drivers.base import Program
+from qpud.service.base import Verbs, usable
+from qpud.store import jobs as sql
+from qpud.store import queries
+from qpud.store.jobs import NewJob, canonical
+
+_REMEMBERED = 1024  # sequences whose facts are kept
+_LARGEST_BATCH = 1000  # jobs in one request
+_LONGEST_NAME = 200
+
+
+class _Known(msgspec.Struct, frozen=True, gc=False):
+    """What is remembered of a sequence: its facts, and whether its text is committed."""
+
+    facts: Facts
+    is_stored: bool
+
+
+class _Accepted(msgspec.Struct, frozen=True):
+    """A request that passed every check that needs no database."""
+
+    ask: JobRequest
+    program: Program
+    resource: str
+    reason: Reason
+    validated_spec: str | None
+
+
+class SubmitVerbs(Verbs):
+    """Submission."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._sequences: OrderedDict[str, _Known] = OrderedDict()
+        self._random = random.Random(secrets.randbits(128))  # noqa: S311  seeds of emulations, not secrets
+
+    async def submit(
+        self, who: Identity, session_ref: str | None, asks: list[JobRequest], key: str | None = None
+    ) -> list[Job]:
+        """Accept jobs (several are one batch) durably. On return they are committed and fsynced.
+
+        Args:
+            who: The caller.
+            session_ref: Session id or token; None means the session of the caller's token, else his only open one.
+            asks: 1 … 1000 jobs.
+            key: A repeated key of the same user returns the jobs of the first call.
+
+        Raises:
+            Forbidden: The session has ended or is another user's.
+            NotFound: No such session or resource.
+            Invalid: The resource cannot run it; one sentence of the structural check or of Pulser.
+            LimitExceeded: MaxShots or MaxSubmitJobs of the queue.
+            Conflict: The key came with another body before.
+            StorageFull: Nothing was accepted.
+        """
+        if not 0 < len(asks) <= _LARGEST_BATCH:
+            raise BadRequest(f"{len(asks)} jobs in one request: 1 … {_LARGEST_BATCH} are possible")
+        session = await self._session_for(who, session_ref)
+        digest = _digest(asks) if key is not None else b""
+        if key is not None and (earlier := await self._repeated(who, key, digest)):
+            return earlier
+        self._check_room(session, len(asks))
+        accepted = [await self._accept(session, ask) for ask in asks]
+        return await self._commit(session, accepted, key, digest)
+
+    async def jobs_of_key(self, who: Identity, key: str) -> list[Job]:
+        """The jobs of an earlier submission with this key by the same user, as they are now; maybe none."""
+        stored = await queries.jobs_of_key(self._context.store, who.user_id, key)
+        return [self._context.book.jobs.get(job.id, job) for job in stored]
+
+    # -- who and whether
+    async def _session_for(self, who: Identity, ref: str | None) -> Session:
+        if (ref := ref or who.session_id) is not None:
+            return usable(self._open_session_of(ref) or await self._session(who, ref), who)
+        sessions = self._context.book.sessions_of_user(who.user_id)
+        if len(sessions) == 1:
+            return sessions[0]
+        found = "have no open session" if not sessions else f"have {len(sessions)} open sessions"
+        raise Forbidden(f"you {found}: name one by X-Warden-Session or a Bearer token, or open one with POST /v1/sessions")
+
+    async def _repeated(self, who: Identity, key: str, digest: bytes) -> list[Job]:
+        earlier = await self.jobs_of_key(who, key)
+        if earlier:
+            await self._context.store.write(lambda connection: _check_digest(connection, who.user_id, key, digest))
+        return earlier
+
+    def _check_room(self, session: Session, more: int) -> None:
+        queue = self.policy.queues.get(session.queue)
+        if queue is None or queue.max_submit_jobs is None:
+            return
+        have = self._context.book.unfinished_of_user(session.user_id, session.queue)
+        if have + more > queue.max_submit_jobs:
+            raise LimitExceeded(
+                f"{have} unfinished and {more} new jobs exceed MaxSubmitJobs {queue.max_submit_jobs} of queue {queue.name}"
+            )
+
+    # -- one job
+    async def _accept(self, session: Session, ask: JobRequest) -> _Accepted:
+        shots = check_shots(ask.shots)
+        resource = self._resource_of(ask)
+        self._check_limits(session, shots, ask)
+        program = self._program(ask)
+        spec = self._context.specs.get(resource)
+        if spec is None:  # the resource never told its device: checked when it does
+            return _Accepted(ask, program, resource, Reason.VALIDATING, None)
+        if spec.max_runs is not None and shots > spec.max_runs:
+            raise Invalid(f"{shots} shots exceed max_runs {spec.max_runs} of {resource}'s device {spec.name}")
+        verdict = await self._context.validator.within(self.policy.daemon.validation_wait, program, shots, spec)
+        if verdict is None:
+            return _Accepted(ask, program, resource, Reason.VALIDATING, None)
+        if not verdict.ok:
+            raise Invalid(verdict.sentence)
+        return _Accepted(ask, program, resource, Reason.NONE, spec.hash)
+
+    def _check_limits(self, session: Session, shots: int, ask: JobRequest) -> None:
+        queue = self.policy.queues.get(session.queue)
+        if queue is not None and queue.max_shots is not None and shots > queue.max_shots:
+            raise LimitExceeded(f"{shots} shots exceed MaxShots {queue.max_shots} of queue {queue.name}")
+        if ask.name is not None and len(ask.name) > _LONGEST_NAME:
+            raise BadRequest(f"a job name of {len(ask.name)} characters is longer than {_LONGEST_NAME}")
+        if len(ask.tags) > 20 or any(len(tag) > _LONGEST_NAME for tag in ask.tags):
+            raise BadRequest(f"a job has at most 20 tags of at most {_LONGEST_NAME} characters")
+
+    def _resource_of(self, ask: JobRequest) -> str:
+        return self.resource_name(ask.resource)
+
+    def _program(self, ask: JobRequest) -> Program:
+        sequence_hash = hashlib.sha256(ask.sequence.encode("utf-8", "surrogatepass")).hexdigest()
+        known = self._sequences.get(sequence_hash)
+        if known is None:
+            known = _Known(inspect(ask.sequence), False)
+            self._remember(sequence_hash, known)
+        check_variables(known.facts, ask.variables)
+        return Program(
+            sequence=ask.sequence,
+            sequence_hash=sequence_hash,
+            register_hash=register_hash(known.facts, ask.variables),
+            variables=ask.variables,
+        )
+
+    def _remember(self, sequence_hash: str, known: _Known) -> None:
+        self._sequences[sequence_hash] = known
+        if len(self._sequences) > _REMEMBERED:
+            self._sequences.popitem(last=False)
+
+    # -- all of them
+    async def _commit(self, session: Session, accepted: list[_Accepted], key: str | None, digest: bytes) -> list[Job]:
+        news = self._new_jobs(session, accepted)
+        jobs = [new.job for new in news]
+        texts = self._unstored(accepted)
+
+        def operation(connection: sqlite3.Connection) -> bool:
+            if key is not None and _check_digest(connection, session.user_id, key, digest):
+                return False  # the same request arrived twice at once: the first one stands
+            for sequence_hash, text in texts.items():
+                sql.insert_sequence(connection, sequence_hash, text)
+            for new in news:
+                sql.insert(connection, new)
+            if key is not None:
+                sql.insert_key(connection, session.user_id, key, jobs, digest)
+            return True
+
+        is_first = await self._context.store.write(operation, lambda first: self._entered(session, jobs, texts, first))
+        if not is_first:
+            return await queries.jobs_of_key(self._context.store, session.user_id, key or "")
+        return jobs
+
+    def _new_jobs(self, session: Session, accepted: list[_Accepted]) -> list[NewJob]:
+        context = self._context
+        first = context.take_job_ids(len(accepted))
+        if first + len(accepted) > LARGEST_JOB_ID:
+            raise Conflict(f"job ids are used up: the wire allows {LARGEST_JOB_ID}")
+        batch_id = new_uuid() if len(accepted) > 1 else None
+        now = context.clock()
+        return [self._new_job(session, one, first + offset, batch_id, now) for offset, one in enumerate(accepted)]
+
+    def _new_job(self, session: Session, one: _Accepted, job_id: int, batch_id: str | None, now: float) -> NewJob:
+        job = Job(
+            id=job_id,
+            uid=job_uid(job_id, secrets.randbits(90)),
+            session_id=session.id,
+            user_id=session.user_id,
+            queue=session.queue,
+            resource=one.resource,
+            sequence_hash=one.program.sequence_hash,
+            register_hash=one.program.register_hash,
+            shots=one.ask.shots,
+            reason=one.reason,
+            submitted_at=now,
+            batch_id=batch_id,
+            name=one.ask.name,
+            validated_spec=one.validated_spec,
+        )
+        seed = self._random.getrandbits(31)
+        return NewJob(job=job, variables=canonical(one.ask.variables), tags=canonical(one.ask.tags), seed=seed)
+
+    def _unstored(self, accepted: list[_Accepted]) -> dict[str, str]:
+        texts = {one.program.sequence_hash: one.program.sequence for one in accepted}
+        return {
+            sequence_hash: text
+            for sequence_hash, text in texts.items()
+            if not ((known := self._sequences.get(sequence_hash)) and known.is_stored)
+        }
+
+    def _entered(self, session: Session, jobs: list[Job], texts: dict[str, str], is_first: bool) -> None:
+        if not is_first:
+            return
+        context = self._context
+        current = context.book.sessions.get(session.id)
+        if current is not None:
+            context.book.sessions[session.id] = msgspec.structs.replace(current, last_used_at=jobs[0].submitted_at)
+        for job in jobs:
+            context.book.add_job(job)
+            context.metrics.job_submitted(job.resource, job.queue)
+        for sequence_hash in texts:
+            if (known := self._sequences.get(sequence_hash)) is not None:
+                self._sequences[sequence_hash] = _Known(known.facts, True)
+        for resource in {job.resource for job in jobs}:
+            context.wake(resource)
+
+
+def _digest(asks: list[JobRequest]) -> bytes:
+    return hashlib.sha256(msgspec.json.encode(asks, order="deterministic")).digest()
+
+
+def _check_digest(connection: sqlite3.Connection, user_id: int, key: str, digest: bytes) -> bool:
+    found = sql.find_key(connection, user_id, key)
+    if found is not None and found[2] != digest:
+        raise Conflict(f"Idempotency-Key {key[:64]!r} came with another request before: use a new key")
+    return found is not None
