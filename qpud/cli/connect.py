@@ -1,0 +1,46 @@
+"""From the command line and the environment to a Client."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from qpud.cli.client import Client
+from qpud.cli.exits import Exit, Stop
+from qpud.cli.locate import places
+from qpud.cli.output import note
+
+RETRY_AFTER_SECONDS = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)  # a restarted daemon is back well within their sum
+
+T = TypeVar("T")
+
+
+def client_for(args: argparse.Namespace) -> Client:
+    """The daemon that these options and this environment name."""
+    return Client(places(args.socket, args.url, os.environ), os.environ.get("QPUD_TOKEN") or None)
+
+
+def persistently(call: Callable[[], T], what: str) -> T:
+    """Repeat a harmless-to-repeat call while the daemon is away, for 15 s in all.
+
+    Args:
+        call: Reads only, or carries an Idempotency-Key.
+        what: For the note on standard error, as in "submission".
+
+    Raises:
+        Stop: The last failure, or at once anything but a lost connection.
+    """
+    for delay in RETRY_AFTER_SECONDS:
+        try:
+            return call()
+        except Stop as stop:
+            if stop.code is not Exit.NO_DAEMON:
+                raise
+            note(f"{what}: the daemon does not answer, trying again in {delay:g} s")
+            sys.stderr.flush()
+            time.sleep(delay)
+    return call()

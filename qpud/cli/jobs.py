@@ -1,0 +1,211 @@
+"""queue, show, cancel, hold, release, logs, result: verbs on jobs."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from qpud.cli.client import Client, segment
+from qpud.cli.connect import client_for
+from qpud.cli.exits import Exit, Stop
+from qpud.cli.output import emit, note
+from qpud.cli.reasons import explain
+from qpud.cli.results import result_text
+from qpud.cli.serve import Verbs
+from qpud.cli.submit import detach
+from qpud.cli.tables import clock, duration, fields, printable, table, terminal_columns
+from qpud.cli.wait import TERMINAL, wait_for
+
+QUEUE_HEADER = (">JOBID", "NAME", "QUEUE", "USER", "STATE", ">SHOTS", ">WAITED", "RESOURCE", "REASON")
+
+Ask = Callable[[Client, str], dict[str, Any]]
+Text = Callable[[dict[str, Any]], str]
+Verdict = Callable[[dict[str, Any]], bool]
+
+
+def add(verbs: Verbs, reach: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verbs on jobs."""
+    queue = verbs.add_parser("queue", parents=[reach], help="unfinished jobs in the order they will run")
+    queue.add_argument("--qpu", metavar="NAME", help="of this resource only")
+    queue.set_defaults(verb=print_queue)
+    for name, verb, text in (
+        ("show", show, "all about jobs, with the reason explained"),
+        ("cancel", cancel, "stop jobs; tells what had run already"),
+        ("hold", hold, "keep jobs from starting further slices"),
+        ("release", release, "undo hold"),
+    ):
+        parser = verbs.add_parser(name, parents=[reach], help=text)
+        parser.add_argument("jobs", nargs="+", metavar="JOB", help="job id")
+        parser.set_defaults(verb=verb)
+    _add_logs(verbs, reach)
+    _add_result(verbs, reach)
+
+
+def _add_logs(verbs: Verbs, reach: argparse.ArgumentParser) -> None:
+    logs = verbs.add_parser("logs", parents=[reach], help="a job's story in sentences")
+    logs.add_argument("job", metavar="JOB", help="job id")
+    logs.add_argument("--follow", "-f", action="store_true", help="go on until the job has ended")
+    logs.set_defaults(verb=print_logs)
+
+
+def _add_result(verbs: Verbs, reach: argparse.ArgumentParser) -> None:
+    result = verbs.add_parser("result", parents=[reach], help="a job's counts and where they come from")
+    result.add_argument("job", metavar="JOB", help="job id")
+    result.add_argument("--wait", action="store_true", help="until the job has ended; Ctrl-C leaves it running")
+    result.add_argument("--timeout", type=float, metavar="SECONDS", help="wait at most so long")
+    result.add_argument("--all", action="store_true", help="all bitstrings, not only the most frequent")
+    result.set_defaults(verb=print_result)
+
+
+def print_queue(args: argparse.Namespace) -> int:
+    """Print unfinished jobs in the scheduler's order, like squeue."""
+    answer = client_for(args).get("/v1/queue", {"resource": args.qpu})
+    emit(args, answer, lambda: table(QUEUE_HEADER, [_queue_row(e) for e in entries(answer)], terminal_columns()))
+    return Exit.OK
+
+
+def entries(answer: Any) -> list[dict[str, Any]]:
+    """The queue's entries."""
+    found: list[dict[str, Any]] = answer["queue"]
+    return found
+
+
+def _queue_row(entry: dict[str, Any]) -> list[object]:
+    return [
+        entry["id"],
+        entry.get("name"),
+        entry["queue"],
+        entry["user"],
+        entry["state"],
+        f"{entry['shots_done']}/{entry['shots']}",
+        duration(entry["waited_seconds"]),
+        entry["resource"],
+        entry["reason"],
+    ]
+
+
+def show(args: argparse.Namespace) -> int:
+    """Print everything about each job."""
+    return _each(args, lambda client, job: client.get(_path(job)), _job_text)
+
+
+def cancel(args: argparse.Namespace) -> int:
+    """Cancel each job and say what that did; exit 1 if one had already ended otherwise."""
+    return _each(args, lambda client, job: client.post(_path(job) + "/cancel"), _cancel_text, _was_canceled)
+
+
+def hold(args: argparse.Namespace) -> int:
+    """Hold each job."""
+    return _each(args, lambda client, job: client.post(_path(job) + "/hold"), _state_text)
+
+
+def release(args: argparse.Namespace) -> int:
+    """Release each job."""
+    return _each(args, lambda client, job: client.post(_path(job) + "/release"), _state_text)
+
+
+def _path(job: str) -> str:
+    return f"/v1/jobs/{segment(job)}"
+
+
+def print_logs(args: argparse.Namespace) -> int:
+    """Print a job's story, with --follow until it has ended."""
+    client = client_for(args)
+    answer = client.get(_path(args.job) + "/logs")
+    if args.json or not args.follow:
+        emit(args, answer, lambda: _log_text(answer["lines"]))
+        return Exit.OK
+    return _follow(client, args.job, answer["lines"])
+
+
+def _follow(client: Client, job: str, lines: list[dict[str, Any]]) -> int:
+    shown = 0
+    while True:
+        if lines[shown:]:
+            print(_log_text(lines[shown:]), flush=True)
+        shown = len(lines)
+        ended = client.get(_path(job), wait=2.0)["state"] in TERMINAL
+        lines = client.get(_path(job) + "/logs")["lines"]
+        if ended and len(lines) == shown:
+            return Exit.OK
+
+
+def _log_text(lines: list[dict[str, Any]]) -> str:
+    return "\n".join(f"{clock(line['at'])}  {printable(line['text'])}" for line in lines)
+
+
+def print_result(args: argparse.Namespace) -> int:
+    """Print the counts; exit 1 if the job ended otherwise than DONE, 6 if it has not ended."""
+    client = client_for(args)
+    job = client.get(_path(args.job))
+    if args.wait or args.timeout is not None:
+        try:
+            job = wait_for(client, job["id"], args.timeout)
+        except KeyboardInterrupt:
+            return detach([job["id"]])
+    answer = client.get(_path(args.job) + "/result")
+    emit(args, answer, lambda: result_text(answer, args.all))
+    return _verdict(job)
+
+
+def _verdict(job: dict[str, Any]) -> int:
+    if job["state"] in TERMINAL:
+        return Exit.OK if job["state"] == "DONE" else Exit.FAILED
+    note(f"job {job['id']} has not ended: it is {job['state']}; wait for it with --wait")
+    return Exit.UNFINISHED
+
+
+def _each(args: argparse.Namespace, ask: Ask, text: Text, good: Verdict = bool) -> int:
+    """Do one thing to each job; one that fails stops no other. The exit code is the worst one."""
+    client = client_for(args)
+    worst: int = Exit.OK
+    answers = []
+    for job in args.jobs:
+        try:
+            answers.append(ask(client, job))
+        except Stop as stop:
+            if stop.code is Exit.NO_DAEMON:
+                raise
+            note(stop.message)
+            worst = max(worst, stop.code)
+    if answers:
+        emit(args, answers[0] if len(args.jobs) == 1 else answers, lambda: "\n\n".join(map(text, answers)))
+    return worst if all(map(good, answers)) else max(worst, Exit.FAILED)
+
+
+def _job_text(job: dict[str, Any]) -> str:
+    reason = job.get("reason")
+    return fields(
+        [
+            ("job", f"{job['id']} ({job['uid']})"),
+            ("name", job.get("name")),
+            ("state", job["state"]),
+            ("reason", f"{reason}: {job.get('explanation') or explain(reason)}" if reason else None),
+            ("shots", f"{job['shots_done']} of {job['shots']}"),
+            ("resource", job["resource"]),
+            ("queue", job["queue"]),
+            ("user", job.get("user")),
+            ("session", job["session_id"]),
+            ("batch", job.get("batch_id")),
+            ("tags", ", ".join(job.get("tags") or [])),
+            ("submitted", clock(job["submitted_at"])),
+            ("started", job["started_at"] and clock(job["started_at"])),
+            ("ended", job["ended_at"] and clock(job["ended_at"])),
+            ("sequence", job.get("sequence_hash")),
+            ("message", job.get("message")),
+        ]
+    )
+
+
+def _cancel_text(answer: dict[str, Any]) -> str:
+    return str(answer["message"])
+
+
+def _was_canceled(answer: dict[str, Any]) -> bool:
+    return answer["state"] not in ("DONE", "ERROR")
+
+
+def _state_text(job: dict[str, Any]) -> str:
+    reason = job.get("reason")
+    return f"job {job['id']} is {job['state']}" + (f": {explain(reason)}" if reason else "")

@@ -1,0 +1,50 @@
+"""The command line as one argparse tree; each verb's arguments stand in the file of its group."""
+
+from __future__ import annotations
+
+import argparse
+
+from qpud import __version__
+from qpud.cli import admin, jobs, run, serve, submit
+from qpud.cli.exits import MEANINGS
+
+DESCRIPTION = "qpud: the scheduler between Slurm and a quantum processor."
+
+
+def build() -> argparse.ArgumentParser:
+    """Make the parser; after parsing, `args.verb(args)` runs the verb and returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="qpud",
+        description=DESCRIPTION,
+        epilog=_epilog(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"qpud {__version__}")
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    reach = _reach()
+    serve.add(verbs, reach)
+    submit.add(verbs, reach)
+    jobs.add(verbs, reach)
+    run.add(verbs, reach)
+    admin.add(verbs, reach)
+    return parser
+
+
+def _reach() -> argparse.ArgumentParser:
+    """Options of every verb that talks to a daemon."""
+    reach = argparse.ArgumentParser(add_help=False)
+    group = reach.add_argument_group("the daemon")
+    group.add_argument("--socket", metavar="PATH", help="its Unix socket (else QPUD_SOCKET)")
+    group.add_argument("--url", metavar="URL", help="its address, http://HOST:PORT (else QPUD_URL)")
+    reach.add_argument("--json", action="store_true", help="print the API's JSON")
+    return reach
+
+
+def _epilog() -> str:
+    codes = "\n".join(f"  {code.value:>3}  {meaning}" for code, meaning in MEANINGS.items())
+    return (
+        "Without --socket, --url, QPUD_SOCKET or QPUD_URL, the daemon is your own `qpud serve --dev`, else the\n"
+        "site's at /run/qpud/qpud.sock. Administration (drain, resume, reconfigure) needs the Unix socket.\n\n"
+        f"exit codes:\n{codes}\n\nqpud VERB --help tells more about each verb."
+    )

@@ -1,0 +1,27 @@
+"""Reasons in words, for answers that carry only the reason's name. One line per member of core.job.Reason."""
+
+from __future__ import annotations
+
+WORDS: dict[str, str] = {
+    "Priority": "jobs of a higher tier, or older ones, go first",
+    "Resources": "next in line, the resource is busy",
+    "Validating": "its sequence is being checked",
+    "JobHeldUser": "held by its user; `qpud release` lets it go on",
+    "JobHeldAdmin": "held by an administrator",
+    "ResourceDrained": "an administrator has drained the resource",
+    "ResourceDown": "the resource is down",
+    "ResourceUnreachable": "a slice is in flight and the resource does not answer",
+    "Preempted": "a higher tier has the resource; the job goes on afterwards",
+    "Canceling": "asked to stop; the slice in flight has not ended yet",
+    "CanceledByUser": "canceled by its user",
+    "CanceledByAdmin": "canceled by an administrator",
+    "SessionClosed": "its session was closed",
+    "SessionExpired": "its session expired",
+    "InvalidSequence": "the resource cannot run this sequence",
+    "ResourceFault": "the resource gave up on it",
+}
+
+
+def explain(reason: str | None) -> str:
+    """A reason in words; an unknown one (a newer daemon's) as it is."""
+    return WORDS.get(reason or "", reason or "")

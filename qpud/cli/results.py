@@ -1,0 +1,43 @@
+"""Results for people: a bar chart of the counts, and where they come from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qpud.cli.tables import bars, duration, fields, terminal_columns
+
+
+def result_text(result: dict[str, Any], everything: bool = False) -> str:
+    """The counts of a job as a bar chart above its provenance.
+
+    Args:
+        result: The API's answer.
+        everything: Draw all bitstrings instead of the most frequent ones.
+    """
+    counts: dict[str, int] = result.get("counts") or {}
+    most = len(counts) if everything else 16
+    chart = bars(counts, terminal_columns() or 80, most) if counts else ""
+    return "\n\n".join(part for part in (_headline(result), chart, fields(_origin(result))) if part)
+
+
+def _headline(result: dict[str, Any]) -> str:
+    job = result.get("job") or result
+    line = f"job {job['id']} {job['state']}: {job['shots_done']} of {job['shots']} shots on {job['resource']}"
+    message = result.get("message") or ""
+    return f"{line}\n{message}" if message else line
+
+
+def _origin(result: dict[str, Any]) -> list[tuple[str, object]]:
+    slices = result.get("slices") or []
+    provenance = result.get("provenance") or {}
+    return [
+        *((name, value) for name, value in provenance.items()),
+        ("device spec", (result.get("spec_hash") or "")[:16]),
+        ("seed", result.get("seed")),
+        ("slices", _slices(slices)),
+        ("QPU time", duration(result.get("qpu_seconds")) if result.get("qpu_seconds") else None),
+    ]
+
+
+def _slices(slices: list[dict[str, Any]]) -> str:
+    return f"{len(slices)}: " + ", ".join(str(one["shots_done"]) for one in slices) + " shots" if slices else ""

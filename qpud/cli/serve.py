@@ -1,0 +1,99 @@
+"""serve, check, version: the verbs that talk to no daemon.
+
+The daemon and the policy reader are imported by the verbs that need them, so that all others start fast.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from qpud import __version__
+from qpud.cli.exits import Exit, Stop
+from qpud.cli.output import emit
+
+if TYPE_CHECKING:
+    from qpud.core.policy import Policy
+
+SITE_POLICY = Path("/etc/qpud/qpud.conf")
+
+Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def add(verbs: Verbs, reach: argparse.ArgumentParser) -> None:
+    """Add the arguments of serve, check and version."""
+    del reach  # these verbs reach no daemon
+    _add_serve(verbs)
+    check = verbs.add_parser("check", help="read a policy file; print what takes effect, or every mistake")
+    check.add_argument("file", nargs="?", type=Path, default=SITE_POLICY, metavar="FILE", help="default: %(default)s")
+    check.set_defaults(verb=check_policy)
+    version = verbs.add_parser("version", help="print the version")
+    version.add_argument("--json", action="store_true", help="print JSON")
+    version.set_defaults(verb=print_version)
+
+
+def _add_serve(verbs: Verbs) -> None:
+    serve = verbs.add_parser("serve", help="run the daemon until SIGTERM or SIGINT")
+    which = serve.add_mutually_exclusive_group()
+    which.add_argument("--config", type=Path, metavar="FILE", help=f"the policy file (default: {SITE_POLICY})")
+    which.add_argument("--dev", action="store_true", help="a daemon of your own: no file, no root, no munge")
+    dev = serve.add_argument_group("with --dev")
+    dev.add_argument("--state", type=Path, metavar="DIR", help="where jobs are kept (default: your private folder)")
+    dev.add_argument("--port", type=int, metavar="N", help="TCP port on 127.0.0.1 (default: any free one)")
+    dev.add_argument("--worker-python", type=Path, metavar="PATH", help="the interpreter that has Pulser")
+    dev.add_argument("--speed-up", type=float, metavar="N", help="how much faster than real the simulated QPU runs")
+    serve.set_defaults(verb=serve_daemon)
+
+
+def serve_daemon(args: argparse.Namespace) -> int:
+    """Run the daemon in the foreground; its exit code."""
+    if args.dev:
+        return _serve_dev(args)
+    stray = [name for name in ("state", "port", "worker_python", "speed_up") if getattr(args, name) is not None]
+    if stray:
+        raise Stop(f"--{stray[0].replace('_', '-')} needs --dev; a site writes it in the policy file", Exit.USAGE)
+    path: Path = args.config or SITE_POLICY
+    policy = _read(path)
+    from qpud import daemon
+
+    return daemon.serve(policy, path)
+
+
+def _serve_dev(args: argparse.Namespace) -> int:
+    from qpud import daemon
+    from qpud.config import dev_policy
+    from qpud.site.peer import private_folder
+
+    state = args.state or private_folder()
+    policy = dev_policy(state, args.port or 0, args.worker_python)
+    return daemon.serve(policy, None)
+
+
+def check_policy(args: argparse.Namespace) -> int:
+    """Print the effective policy, or all mistakes with exit 1."""
+    from qpud.config import check_report
+
+    text, good = check_report(args.file)
+    print(text, file=sys.stdout if good else sys.stderr)
+    return Exit.OK if good else Exit.FAILED
+
+
+def print_version(args: argparse.Namespace) -> int:
+    """Print the versions of qpud and of the Python that runs it."""
+    answer = {"qpud": __version__, "python": platform.python_version()}
+    emit(args, answer, lambda: f"qpud {__version__} (Python {answer['python']})")
+    return Exit.OK
+
+
+def _read(path: Path) -> Policy:
+    from qpud.config import ConfigError, load
+
+    try:
+        return load(path)
+    except FileNotFoundError:
+        raise Stop(f"there is no policy file {path}; try `qpud serve --dev`", Exit.NOT_FOUND) from None
+    except ConfigError as error:
+        raise Stop("\n".join(str(mistake) for mistake in error.mistakes)) from None

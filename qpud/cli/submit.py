@@ -1,0 +1,170 @@
+"""submit: hand in sequences, and if asked wait for their results."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import uuid
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from qpud.cli.client import Client, segment
+from qpud.cli.connect import client_for, persistently
+from qpud.cli.exits import Exit, Stop
+from qpud.cli.output import emit, note
+from qpud.cli.results import result_text
+from qpud.cli.serve import Verbs
+from qpud.cli.wait import wait_for
+
+HINTS = ("qc-heavy", "cc-heavy", "qc-balanced")
+EPILOG = """\
+With QPUD_TOKEN (inside `qpud run` or a Slurm job) the jobs belong to that session. Without it, or with --queue or
+--hint, a session of its own is opened: --wait closes it at the end, otherwise it closes by itself after its jobs
+have ended and SessionIdleTimeout has passed. Ctrl-C during --wait leaves the jobs running and says how to come back.
+"""
+
+
+class Own(NamedTuple):
+    """The session to submit to: its token, and the ids of those this command opened (one or none)."""
+
+    token: str
+    opened: tuple[str, ...]
+
+
+def add(verbs: Verbs, reach: argparse.ArgumentParser) -> None:
+    """Add the arguments of submit."""
+    parser = verbs.add_parser("submit", parents=[reach], help="submit sequences", epilog=EPILOG)
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", help='Pulser abstract representations; "-" is standard input'
+    )
+    parser.add_argument("--shots", type=int, required=True, metavar="N", help="repetitions of each sequence")
+    parser.add_argument("--qpu", metavar="NAME", help="the resource (else QPUD_QPU, else the daemon's default)")
+    add_session_options(parser)
+    parser.add_argument(
+        "--variables",
+        action="append",
+        default=[],
+        metavar="JSON|NAME=VALUE",
+        help="values of the sequence's variables",
+    )
+    parser.add_argument("--name", help="a name to find the job by")
+    parser.add_argument("--tag", action="append", default=[], dest="tags", metavar="TAG", help="may be repeated")
+    parser.add_argument("--wait", action="store_true", help="wait for the end and print the results")
+    parser.set_defaults(verb=submit)
+
+
+def add_session_options(parser: argparse.ArgumentParser) -> None:
+    """Add --queue and --hint, which only a session of one's own can have."""
+    parser.add_argument("--queue", metavar="NAME", help="class of service (default: the daemon's)")
+    parser.add_argument("--hint", choices=HINTS, help="what the workload is mostly made of")
+
+
+def submit(args: argparse.Namespace) -> int:
+    """Submit one job per file; with --wait print each result, exit 1 unless all are DONE."""
+    bodies = [_body(args, _read(name)) for name in args.files]
+    client = client_for(args)
+    own = _session(client, args)
+    jobs = _post(client, own, bodies)
+    if not args.wait:
+        answer = jobs[0] if len(bodies) == 1 else jobs
+        emit(args, answer, lambda: "\n".join(_accepted(job) for job in jobs))
+        return Exit.OK
+    return _wait(args, client, own, [job["id"] for job in jobs])
+
+
+def open_session(client: Client, **ask: Any) -> dict[str, Any]:
+    """Open a session; fields that are None are left to the daemon."""
+    answer: dict[str, Any] = client.post("/v1/sessions", {name: value for name, value in ask.items() if value})
+    return answer
+
+
+def _session(client: Client, args: argparse.Namespace) -> Own:
+    if client.token and not (args.queue or args.hint):
+        return Own(client.token, ())
+    grant = open_session(client, queue=args.queue, hint=args.hint)
+    return Own(grant["token"], (grant["id"],))
+
+
+def _post(client: Client, own: Own, bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    body = bodies[0] if len(bodies) == 1 else bodies
+    headers = {"X-Warden-Session": own.token, "Idempotency-Key": str(uuid.uuid4())}
+    try:
+        answer = persistently(lambda: client.post("/v1/jobs", body, headers), "submission")
+    except Stop:
+        close_session(client, *own.opened)
+        raise
+    return answer if isinstance(answer, list) else [answer]
+
+
+def close_session(client: Client, *sessions: str) -> None:
+    """Close what sessions this command opened; a failure is only noted, expiry will do it."""
+    for session in sessions:
+        try:
+            client.delete(f"/v1/sessions/{segment(session)}")
+        except Stop as stop:
+            note(f"session {session} could not be closed and will expire by itself: {stop.message}")
+
+
+def _wait(args: argparse.Namespace, client: Client, own: Own, ids: list[int]) -> int:
+    try:
+        ended = [wait_for(client, job) for job in ids]
+        results = [client.get(f"/v1/jobs/{job}/result") for job in ids]
+    except KeyboardInterrupt:
+        return detach(ids)
+    close_session(client, *own.opened)
+    answer = results[0] if len(results) == 1 else results
+    emit(args, answer, lambda: "\n\n".join(map(result_text, results)))
+    return Exit.OK if all(job["state"] == "DONE" for job in ended) else Exit.FAILED
+
+
+def detach(ids: list[int]) -> int:
+    """Tell how to come back to jobs that go on without us; the exit code."""
+    names = " ".join(map(str, ids))
+    note(f"job {names} goes on; see it again with `qpud result --wait {ids[0]}`, stop it with `qpud cancel {names}`")
+    return Exit.INTERRUPTED
+
+
+def _accepted(job: dict[str, Any]) -> str:
+    return f"job {job['id']}: {job['shots']} shots on {job['resource']}, queue {job['queue']}"
+
+
+def _body(args: argparse.Namespace, sequence: str) -> dict[str, Any]:
+    body = {
+        "sequence": sequence,
+        "shots": args.shots,
+        "resource": args.qpu or os.environ.get("QPUD_QPU"),
+        "name": args.name,
+        "tags": args.tags,
+        "variables": variables(args.variables),
+    }
+    return {name: value for name, value in body.items() if value not in (None, [], {})}
+
+
+def _read(name: str) -> str:
+    try:
+        return sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise Stop(f"there is no file {name}", Exit.NOT_FOUND) from None
+    except OSError as why:
+        raise Stop(f"file {name} cannot be read: {why.strerror}") from None
+    except UnicodeDecodeError:
+        raise Stop(f"file {name} is not UTF-8 text, so no sequence") from None
+
+
+def variables(given: list[str]) -> dict[str, Any]:
+    """Merge --variables options: JSON objects and NAME=VALUE with a JSON value.
+
+    Raises:
+        Stop: Neither form (USAGE).
+    """
+    merged: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        try:
+            merged |= json.loads(text) if text.lstrip().startswith("{") else {name: json.loads(value)}
+        except ValueError:
+            form = "a JSON object" if not equals else f"{name}=NUMBER or {name}=[NUMBER, …]"
+            raise Stop(f"--variables {text!r} is not {form}", Exit.USAGE) from None
+    return merged

@@ -1,0 +1,60 @@
+"""Waiting for a job: the daemon holds each request, so a wait costs next to nothing."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from qpud.cli.client import Client
+from qpud.cli.connect import persistently
+from qpud.cli.output import Progress
+from qpud.cli.reasons import explain
+
+HOLD_SECONDS = 20.0
+LIVE_SECONDS = 1.0  # a request is held until the state changes; shots move in between
+TERMINAL = ("DONE", "CANCELED", "ERROR")
+
+
+def wait_for(client: Client, job: int | str, timeout: float | None = None) -> dict[str, Any]:
+    """Wait until a job has ended, with a progress line on standard error; survives a restart of the daemon.
+
+    Args:
+        client: The daemon.
+        job: Id or uid.
+        timeout: Seconds to wait at most; None means for ever.
+
+    Returns:
+        The job as it is then; not ended if the timeout passed.
+    """
+    progress = Progress()
+    started = time.monotonic()
+    try:
+        found = persistently(lambda: _look(client, job, 0.0), "waiting")
+        while found["state"] not in TERMINAL:
+            spent = time.monotonic() - started
+            progress.update(progress_line(found))
+            hold = _hold(timeout, spent)
+            if hold <= 0:
+                break
+            found = persistently(lambda hold=hold: _look(client, job, hold), "waiting")  # type: ignore[misc]
+    finally:
+        progress.clear()
+    return found
+
+
+def _look(client: Client, job: int | str, hold: float) -> dict[str, Any]:
+    found: dict[str, Any] = client.get(f"/v1/jobs/{job}", wait=hold)
+    return found
+
+
+def _hold(timeout: float | None, spent: float) -> float:
+    hold = LIVE_SECONDS if sys.stderr.isatty() else HOLD_SECONDS
+    return hold if timeout is None else min(hold, timeout - spent)
+
+
+def progress_line(job: dict[str, Any]) -> str:
+    """How far a job has come, in one line."""
+    reason = job.get("reason")
+    why = f": {job.get('explanation') or explain(reason)}" if reason else ""
+    return f"job {job['id']} {job['state']} {job['shots_done']}/{job['shots']} shots{why}"
