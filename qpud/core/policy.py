@@ -1,16 +1,34 @@
 """The policy: what an administrator writes in qpud.conf, as values.
 
 A key `SliceSeconds` of a section `[queue NAME]` is the field `slice_seconds` of QueuePolicy: the CamelCase name is
-derived, never listed twice. Each field has its one-line help in FIELD_HELP-style comments in etc/qpud.conf and
-its default here; `qpud/config.py` reads, checks and prints.
+derived, never listed twice. Each field carries its `Key` (one-line help, unit, range, whom it concerns) and its
+default here; `qpud/config/` reads, checks and prints. A new key is a field here; `python -m qpud.config.sample`
+writes the line of etc/qpud.conf, and a test checks the rest.
+
+Durations are seconds. UNLIMITED as a duration is a hundred years (`UNLIMITED_SECONDS`), so that sums of times and
+dates stay ordinary numbers; as a limit (`MaxShots`) it is None.
 """
 
 from __future__ import annotations
 
 import enum
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
+
+UNLIMITED_SECONDS = 36_500 * 86_400.0
+"""What UNLIMITED means for a duration, in seconds: a hundred years."""
+
+
+class Unit(enum.StrEnum):
+    """How the number of a key is written in the file."""
+
+    PLAIN = "plain"
+    SECONDS = "seconds"  # 30, 0.2, MM:SS, H:MM:SS, D-HH[:MM[:SS]]
+    BYTES = "bytes"  # 1048576, 512K, 1M, 2G
+    MODE = "mode"  # octal, as chmod takes it
+    URL = "url"  # http://host:port or https://…
 
 
 class AuthType(enum.StrEnum):
@@ -65,59 +83,231 @@ class TcpListen(msgspec.Struct, frozen=True, kw_only=True, tag="tcp"):
 Listen = UnixListen | TcpListen
 
 
+class Key(msgspec.Struct, frozen=True):
+    """What the config reader knows about a field, beside its type and default."""
+
+    help: str
+    """One line for etc/qpud.conf."""
+    unit: Unit = Unit.PLAIN
+    at_least: float | None = None
+    above: float | None = None
+    at_most: float | None = None
+    none: str = ""
+    """The word that stands for None; empty: `Key =` without a value."""
+    unlimited: bool = False
+    """Whether UNLIMITED may be written for a duration."""
+    choices: tuple[str, ...] = ()
+    """The words allowed, for text that is not an enum."""
+    later: tuple[str, ...] = ()
+    """Slurm's words for what this version does not do: refused with a sentence of their own."""
+    drivers: tuple[DriverKind, ...] = ()
+    """The drivers that have this key; empty: all."""
+    restart: bool = False
+    """Whether a change needs a restart of the daemon; `qpud reconfigure` warns."""
+
+
+EMULATOR = (DriverKind.EMULATOR,)
+SIMULATED = (DriverKind.SIMULATED,)
+PASQAL_QPU = (DriverKind.PASQAL_QPU,)
+IN_WORKER = EMULATOR + SIMULATED
+"""The drivers that may run emulations in the worker."""
+
+
 class DaemonPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The section [qpud]. Durations are seconds, sizes bytes."""
 
-    listen: tuple[Listen, ...] = (UnixListen(path=Path("/run/qpud/qpud.sock")),)
-    socket_mode: int = 0o660
-    socket_group: str | None = None
-    auth_type: AuthType = AuthType.NONE
-    admin_users: tuple[str, ...] = ("root",)
-    open_sessions: OpenSessions = OpenSessions.ANY
-    state_save_location: Path = Path("/var/lib/qpud")
-    worker_python: Path | None = None  # None: the daemon's own interpreter
-    default_resource: str | None = None  # None: the first resource of the file
-    default_queue: str | None = None  # None: the queue of the lowest tier
-    session_idle_timeout: float = 3600.0
-    session_max_lifetime: float = 30 * 86400.0
-    max_body_size: int = 1 << 20
-    validation_wait: float = 1.0
-    validation_timeout: float = 30.0
-    validation_memory: int = 2 << 30
-    log_level: str = "info"
+    listen: Annotated[
+        tuple[Listen, ...], Key("Where to listen, comma-separated: unix:/path, http://host:port", restart=True)
+    ] = (UnixListen(path=Path("/run/qpud/qpud.sock")),)
+    socket_mode: Annotated[
+        int, Key("Mode of the Unix socket, octal", unit=Unit.MODE, at_least=0o600, at_most=0o777, restart=True)
+    ] = 0o660
+    socket_group: Annotated[str | None, Key("Group of the Unix socket; empty: the daemon's own", restart=True)] = None
+    auth_type: Annotated[
+        AuthType, Key("What proves an identity on TCP, besides session tokens: none or munge", restart=True)
+    ] = AuthType.NONE
+    admin_users: Annotated[
+        tuple[str, ...], Key("Users who may administer, on the Unix socket only; root always may")
+    ] = ("root",)
+    open_sessions: Annotated[
+        OpenSessions, Key("Who may open sessions: any (users their own) or admin (root, AdminUsers, Slurm hooks)")
+    ] = OpenSessions.ANY
+    state_save_location: Annotated[Path, Key("Folder of the database; only the daemon may read it", restart=True)] = (
+        Path("/var/lib/qpud")
+    )
+    worker_python: Annotated[
+        Path | None,
+        Key("Interpreter with Pulser and the emulators; empty: the daemon's own", restart=True),
+    ] = None
+    default_resource: Annotated[
+        str | None, Key("Resource of requests that name none; empty: the first of this file")
+    ] = None
+    default_queue: Annotated[
+        str | None, Key("Queue of sessions that name none; empty: the one of the lowest tier")
+    ] = None
+    session_idle_timeout: Annotated[
+        float, Key("A session without requests or jobs expires after this", unit=Unit.SECONDS, above=0, unlimited=True)
+    ] = 3600.0
+    session_max_lifetime: Annotated[
+        float, Key("A session expires this long after its opening", unit=Unit.SECONDS, above=0, unlimited=True)
+    ] = 30 * 86400.0
+    max_body_size: Annotated[
+        int, Key("Largest request body, after decompression", unit=Unit.BYTES, at_least=1 << 10, at_most=1 << 30)
+    ] = 1 << 20
+    validation_wait: Annotated[
+        float,
+        Key("A submission waits this long for Pulser's verdict, then is accepted", unit=Unit.SECONDS, at_least=0),
+    ] = 1.0
+    validation_timeout: Annotated[
+        float, Key("A validation that takes longer fails the job", unit=Unit.SECONDS, above=0)
+    ] = 30.0
+    validation_memory: Annotated[
+        int, Key("A validation that needs more memory fails the job", unit=Unit.BYTES, at_least=256 << 20)
+    ] = 2 << 30
+    log_level: Annotated[
+        str,
+        Key(
+            "Least severe log line to write: debug, info, warning, error or critical",
+            choices=("debug", "info", "warning", "error", "critical"),
+        ),
+    ] = "info"
 
 
 class QueuePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A section [queue NAME]: a class of service."""
 
     name: str
-    priority_tier: int = 1
-    partitions: tuple[str, ...] = ()  # Slurm partitions that feed it; empty: the one of the same name
-    preempt_mode: PreemptMode = PreemptMode.SLICE
-    slice_seconds: float = 20.0
-    max_shots: int | None = None  # per job
-    max_submit_jobs: int | None = None  # unfinished jobs per user
+    priority_tier: Annotated[
+        int, Key("A higher tier always goes first, at the next slice boundary", at_least=0, at_most=1_000_000)
+    ] = 1
+    partitions: Annotated[
+        tuple[str, ...], Key("Slurm partitions that feed the queue; empty: the one of the queue's name")
+    ] = ()
+    preempt_mode: Annotated[
+        PreemptMode,
+        Key(
+            "When a higher tier waits: OFF (run on to the last shot) or SLICE (yield after the slice)",
+            later=("REQUEUE", "CANCEL", "SUSPEND", "GANG", "WITHIN"),
+        ),
+    ] = PreemptMode.SLICE
+    slice_seconds: Annotated[
+        float, Key("A slice holds at most this many seconds of shots", unit=Unit.SECONDS, above=0, at_most=86400)
+    ] = 20.0
+    max_shots: Annotated[int | None, Key("Most shots of one job, or UNLIMITED", at_least=1, none="UNLIMITED")] = None
+    max_submit_jobs: Annotated[
+        int | None, Key("Most unfinished jobs of one user, or UNLIMITED", at_least=1, none="UNLIMITED")
+    ] = None
+
+    @property
+    def fed_by(self) -> tuple[str, ...]:
+        """The Slurm partitions that feed the queue."""
+        return self.partitions or (self.name,)
 
 
 class ResourcePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A section [resource NAME]: a QPU or an emulator. Keys of other drivers are refused by the config reader."""
 
     name: str
-    driver: DriverKind
-    device: str | None = None  # a Pulser device (AnalogDevice…) or a file with its abstract representation
-    shot_rate: float = 1.0  # shots per QPU second: simulated: kept; pasqal-qpu: first guess, then measured
-    setup_seconds: float = 0.0  # simulated: on a register change
-    speed_up: float = 1.0  # simulated: QPU seconds per wall second
-    counts: Counts = Counts.EMULATION  # simulated
-    seed: int | None = None  # emulator, simulated
-    max_atoms: int = 20  # emulator: refused above, before memory runs out
-    max_memory: int = 8 << 30  # emulator, simulated: RLIMIT_AS of a job's process
-    max_run_time: float = 3600.0  # emulator: wall seconds one emulation may take
-    url: str | None = None  # pasqal-qpu: http://[user:password@]host:port[/prefix]
-    token_file: Path | None = None  # pasqal-qpu: Bearer token
-    request_timeout: float = 10.0  # pasqal-qpu
-    poll_min: float = 0.2  # pasqal-qpu: bounds of the adaptive polling
-    poll_max: float = 30.0
+    driver: Annotated[DriverKind, Key("What speaks to it: emulator, simulated or pasqal-qpu", restart=True)]
+    device: Annotated[
+        str,
+        Key(
+            "A Pulser device (AnalogDevice…) or a file with its abstract representation",
+            drivers=IN_WORKER,
+            restart=True,
+        ),
+    ] = "AnalogDevice"
+    shot_rate: Annotated[
+        float,
+        Key(
+            "Shots per QPU second; for pasqal-qpu the first guess, then measured",
+            above=0,
+            at_most=1e9,
+            drivers=SIMULATED + PASQAL_QPU,
+            restart=True,
+        ),
+    ] = 1.0
+    setup_seconds: Annotated[
+        float,
+        Key(
+            "QPU time that a change of register takes", unit=Unit.SECONDS, at_least=0, drivers=SIMULATED, restart=True
+        ),
+    ] = 0.0
+    speed_up: Annotated[
+        float, Key("QPU seconds per second of the clock", above=0, at_most=1e9, drivers=SIMULATED, restart=True)
+    ] = 1.0
+    counts: Annotated[
+        Counts,
+        Key(
+            "Where counts come from: emulation, or product (independent atoms: cheap at any size, no blockade)",
+            drivers=SIMULATED,
+            restart=True,
+        ),
+    ] = Counts.EMULATION
+    seed: Annotated[
+        int | None,
+        Key(
+            "Seed of the samples; empty: a new one each time",
+            at_least=0,
+            at_most=2**63 - 1,
+            drivers=IN_WORKER,
+            restart=True,
+        ),
+    ] = None
+    max_atoms: Annotated[
+        int,
+        Key(
+            "More atoms are refused, before memory runs out",
+            at_least=1,
+            at_most=10_000,
+            drivers=IN_WORKER,
+            restart=True,
+        ),
+    ] = 20
+    max_memory: Annotated[
+        int,
+        Key("Memory limit of one job's process", unit=Unit.BYTES, at_least=256 << 20, drivers=IN_WORKER, restart=True),
+    ] = 8 << 30
+    max_run_time: Annotated[
+        float,
+        Key(
+            "Time that one emulation may take",
+            unit=Unit.SECONDS,
+            above=0,
+            unlimited=True,
+            drivers=IN_WORKER,
+            restart=True,
+        ),
+    ] = 3600.0
+    url: Annotated[
+        str | None,
+        Key(
+            "Its API: http://[user:password@]host:port[/prefix]; required",
+            unit=Unit.URL,
+            drivers=PASQAL_QPU,
+            restart=True,
+        ),
+    ] = None
+    token_file: Annotated[
+        Path | None,
+        Key("File with the Bearer token of its API; empty: none", drivers=PASQAL_QPU, restart=True),
+    ] = None
+    request_timeout: Annotated[
+        float,
+        Key(
+            "A request without an answer is given up after this",
+            unit=Unit.SECONDS,
+            above=0,
+            drivers=PASQAL_QPU,
+            restart=True,
+        ),
+    ] = 10.0
+    poll_min: Annotated[
+        float, Key("Shortest pause between two polls", unit=Unit.SECONDS, above=0, drivers=PASQAL_QPU, restart=True)
+    ] = 0.2
+    poll_max: Annotated[
+        float, Key("Longest pause between two polls", unit=Unit.SECONDS, above=0, drivers=PASQAL_QPU, restart=True)
+    ] = 30.0
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,0 +1,33 @@
+"""The policy file: read, checked and shown. Everything public is importable from here.
+
+ini       lines → sections of key and value, with line numbers
+keys      the keys of a section, derived from the fields of core/policy.py
+values    texts ⇄ durations, sizes, addresses
+read      sections → Policy, or ConfigError with every mistake
+checks    what concerns several keys; warnings
+show      Policy → text; what needs a restart
+sample    etc/qpud.conf
+dev       the policy of `serve --dev`
+"""
+
+from __future__ import annotations
+
+from qpud.config.checks import warnings
+from qpud.config.dev import dev_policy
+from qpud.config.mistakes import ConfigError, Mistake
+from qpud.config.read import load, parse
+from qpud.config.sample import sample
+from qpud.config.show import check_report, diff, render
+
+__all__ = [
+    "ConfigError",
+    "Mistake",
+    "check_report",
+    "dev_policy",
+    "diff",
+    "load",
+    "parse",
+    "render",
+    "sample",
+    "warnings",
+]

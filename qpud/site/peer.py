@@ -1,0 +1,193 @@
+"""Who is at the other end of a Unix socket, and the sockets and folders that make the answer trustworthy."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import grp
+import os
+import pwd
+import socket
+import stat
+import struct
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from qpud.core.errors import Conflict, Invalid, Unavailable
+
+_UCRED = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
+_BACKLOG = 1024
+
+
+class PeerCredentials(NamedTuple):
+    """The process that connected, as the kernel recorded it at connect(2)."""
+
+    pid: int
+    uid: int
+    gid: int
+
+
+def peer_credentials(connection: socket.socket) -> PeerCredentials:
+    """Ask the kernel who connected (SO_PEERCRED); only a connected Unix socket knows."""
+    pid, uid, gid = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return PeerCredentials(pid, uid & 0xFFFFFFFF, gid & 0xFFFFFFFF)
+
+
+def bind_unix(path: Path, mode: int = 0o660, group: str | None = None) -> socket.socket:
+    """A listening Unix socket with the right permissions from its first moment.
+
+    A socket left by a dead daemon is replaced; one that answers is not touched.
+
+    Args:
+        path: Absolute; its folder must exist.
+        mode: Permission bits; connecting needs write permission.
+        group: Name of the socket's group; None keeps the process's.
+
+    Raises:
+        Conflict: Another process listens there, or something that is no socket is in the way.
+        Invalid: No such group, or this process may not give the socket to it.
+        Unavailable: The socket cannot be made.
+    """
+    group_id = -1 if group is None else _group_id(group)
+    with _failing_as(f"cannot listen on {path}"):
+        _clear(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with _failing_as(f"cannot listen on {path}"):
+            _bind_closed(listener, path, mode, group_id)
+            listener.listen(_BACKLOG)
+            listener.setblocking(False)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def bind_tcp(host: str, port: int) -> socket.socket:
+    """A listening TCP socket; port 0 takes any free one.
+
+    Raises:
+        Conflict: The port is taken.
+        Unavailable: The host has no such address, or the port is not ours to take.
+    """
+    with _failing_as(f"cannot listen on {host} port {port}"):
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    try:
+        with _failing_as(f"cannot listen on {host} port {port}"):
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(_BACKLOG)
+            listener.setblocking(False)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+@functools.lru_cache(maxsize=4096)
+def user_name(user_id: int) -> str:
+    """The user's name, or his number as text if the system does not know him.
+
+    NSS may ask a directory server and block; answers are kept for the life of the process, so each user blocks
+    at most once.
+    """
+    try:
+        return pwd.getpwuid(user_id).pw_name
+    except (KeyError, OverflowError):
+        return str(user_id)
+
+
+@functools.lru_cache(maxsize=4096)
+def user_id(name: str) -> int | None:
+    """The number of a user by name or by number as text; None if there is none. Blocks as `user_name` does."""
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except (KeyError, ValueError):
+        is_number = name.isascii() and name.isdigit() and len(name) <= 10
+        return int(name) if is_number else None
+
+
+def private_folder() -> Path:
+    """The user's own folder for `serve --dev`, made if needed: $XDG_RUNTIME_DIR/qpud or /tmp/qpud-UID.
+
+    Raises:
+        Conflict: It exists but belongs to another user, others may enter or write it, or it is a link.
+        Unavailable: It cannot be made.
+    """
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    if runtime.startswith("/") and Path(runtime).is_dir() and os.access(runtime, os.W_OK):
+        folder = Path(runtime) / "qpud"
+    else:
+        folder = Path(tempfile.gettempdir()) / f"qpud-{os.getuid()}"
+    with _failing_as(f"cannot make {folder}"), contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    _require_private(folder)
+    return folder
+
+
+def _require_private(folder: Path) -> None:
+    # lstat, not stat: in /tmp another user can put a link in our place
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode):
+        raise Conflict(f"{folder} is no folder; remove it or set XDG_RUNTIME_DIR")
+    if found.st_uid != os.getuid():
+        raise Conflict(f"{folder} belongs to user {user_name(found.st_uid)}, not to {user_name(os.getuid())}")
+    if found.st_mode & 0o077:
+        raise Conflict(f"{folder} has mode {stat.S_IMODE(found.st_mode):04o}, but only its owner may use it (0700)")
+
+
+def _group_id(group: str) -> int:
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise Invalid(f"SocketGroup = {group}: this machine has no such group") from None
+
+
+def _clear(path: Path) -> None:
+    """Remove a socket that nobody listens on."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(found.st_mode):
+        raise Conflict(f"{path} exists and is no socket")
+    if _is_answered(path):
+        raise Conflict(f"another process already listens on {path}")
+    path.unlink(missing_ok=True)
+
+
+def _is_answered(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        error = probe.connect_ex(bytes(path))
+    # a full backlog (EAGAIN) or a socket of another user (EACCES) is alive too
+    return error != errno.ECONNREFUSED
+
+
+def _bind_closed(listener: socket.socket, path: Path, mode: int, group_id: int) -> None:
+    """Bind with no permission for anybody, then open up: nobody connects before owner and mode are right."""
+    before = os.umask(0o777)
+    try:
+        listener.bind(bytes(path))
+    finally:
+        os.umask(before)
+    if group_id != -1:
+        os.chown(path, -1, group_id)
+    path.chmod(mode)
+
+
+@contextlib.contextmanager
+def _failing_as(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        if error.errno == errno.EADDRINUSE:
+            raise Conflict(f"{what}: {reason}") from error
+        raise Unavailable(f"{what}: {reason}") from error
