@@ -1,0 +1,48 @@
+# qpud: set up, run, test, build. Needs python3 (3.11 or newer, with venv) and make, nothing else.
+PYTHON ?= python3
+
+DEV := .venv/dev/bin/python
+# Folders too, so that a deleted file is noticed.
+SOURCES := $(shell find qpud etc packaging/zipapp -not -path '*/__pycache__*')
+SCRIPTS := $(wildcard packaging/*.py packaging/*/*.py)
+LINTED := qpud tests packaging sdk_shims
+# Unit tests: those that need no worker, no zipapp, no server and no released client.
+UNIT := not worker and not pyz and not munge and not prometheus and not client
+
+.DEFAULT_GOAL := help
+.PHONY: run test check bench pyz setup clean help
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+run: setup pyz ## set everything up, then the main job end to end: two queues share a simulated QPU
+	@$(DEV) packaging/demo/run.py
+
+test: setup pyz ## set everything up, then every test
+	@$(DEV) -m pytest
+
+check: .venv/dev/.ready ## the fast part, for every save: format, lint, types, walls, unit tests
+	@$(DEV) -m ruff format --quiet --check $(LINTED)
+	@$(DEV) -m ruff check --quiet $(LINTED)
+	@$(DEV) -m mypy --no-error-summary
+	@$(DEV) -m mypy --no-error-summary --scripts-are-modules $(SCRIPTS)
+	@.venv/dev/bin/lint-imports --config pyproject.toml >.venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
+	@$(DEV) -m pytest --quiet -m '$(UNIT)' --ignore tests/bench --ignore tests/conformance --ignore tests/daemon
+
+bench: setup pyz ## the figures of README.md, each as a ratio within one run
+	@$(DEV) -m pytest --quiet tests/bench
+
+pyz: dist/.built ## dist/qpud-VERSION-cpXY-PLATFORM.pyz, the one file that a site copies
+
+setup: .venv/dev/.ready .venv/worker/.ready ## the environments of daemon and worker, in .venv
+
+clean: ## remove what was built; the environments stay (rm -r .venv)
+	@rm -rf dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@find qpud tests packaging sdk_shims -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/%/.ready: pyproject.toml packaging/constraints.txt packaging/venv.py
+	@$(PYTHON) packaging/venv.py $*
+
+dist/.built: $(SOURCES) pyproject.toml packaging/constraints.txt | .venv/dev/.ready
+	@$(DEV) packaging/zipapp/build.py dist
+	@touch $@
