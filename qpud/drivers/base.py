@@ -8,11 +8,18 @@ keeps no durable state: after a crash of the daemon the scheduler asks `find(tag
 from __future__ import annotations
 
 import enum
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from qpud.core.slices import Outcome
+
+if TYPE_CHECKING:
+    from qpud.drivers.workers import Verdict
+
+Clock = Callable[[], float]
+"""Wall time in seconds since the epoch, UTC; `time.time` outside of tests."""
 
 
 class Fault(Exception):
@@ -148,3 +155,34 @@ class Driver(Protocol):
 
     def release(self, job_id: int) -> None:
         """The job has ended: drop whatever state is kept for its further slices."""
+
+
+class WorkersProtocol(Protocol):
+    """What drivers ask of the worker process; `qpud.drivers.workers.Workers` is the real one, see there."""
+
+    async def device_spec(self, device: str) -> DeviceSpec:
+        """The abstract representation of a Pulser device by name, or of a file. Raises: WorkerFault."""
+
+    async def validate(self, program: Program, shots: int, spec: DeviceSpec) -> Verdict:
+        """Check a program against a spec. Raises: WorkerFault when the worker itself is broken."""
+
+    async def build(self, program: Program, spec: DeviceSpec) -> str:
+        """The sequence as a QPU takes it. Raises: WorkerFault."""
+
+    async def evolve(
+        self,
+        job_id: int,
+        program: Program,
+        spec: DeviceSpec,
+        *,
+        shots: int,
+        seed: int,
+        options: dict[str, Any],
+    ) -> dict[str, str]:
+        """Emulate once and draw all shots, kept until `release`; returns provenance. Raises: WorkerFault."""
+
+    async def deal(self, job_id: int, first_shot: int, shots: int) -> dict[str, int]:
+        """Counts of some of the drawn shots. Raises: WorkerFault if they are gone (evolve again)."""
+
+    def release(self, job_id: int) -> None:
+        """Drop what is kept for the job; unknown ids are ignored."""

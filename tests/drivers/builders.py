@@ -1,0 +1,154 @@
+"""Builders for driver tests, and ProductWorkers: a worker's stand-in for tests and benches of scheduler and drivers.
+
+ProductWorkers lives here and not in qpud/: a daemon without a worker cannot validate anything either, and must say
+so instead of serving counts that no physics stands behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import random
+import time
+from collections import Counter
+from typing import Any
+
+import msgspec
+
+from qpud.core.policy import DriverKind, ResourcePolicy
+from qpud.drivers.base import DeviceSpec, Program, SliceRequest
+from qpud.drivers.simulated import SimulatedDriver
+from qpud.drivers.workers import Verdict, WorkerFault
+
+ATOMS = 4
+SPEC_TEXT = json.dumps({"version": "1", "name": "AnalogDevice", "max_runs": 2000, "is_virtual": False})
+
+
+def device_spec(text: str = SPEC_TEXT) -> DeviceSpec:
+    content = json.loads(text)
+    return DeviceSpec(
+        name=content["name"], text=text, hash=hashlib.sha256(text.encode()).hexdigest(), max_runs=content["max_runs"]
+    )
+
+
+PULSE = {
+    "op": "pulse",
+    "channel": "ising",
+    "protocol": "min-delay",
+    "amplitude": {"kind": "constant", "duration": 500, "value": 3.0},
+    "detuning": {"kind": "constant", "duration": 500, "value": 0.0},
+    "phase": 0.0,
+    "post_phase_shift": 0.0,
+}
+
+
+def sequence(atoms: int = ATOMS) -> str:
+    """The shape of a Pulser sequence: enough for what the daemon itself reads."""
+    return json.dumps(
+        {
+            "version": "1",
+            "name": "test",
+            "register": [{"name": f"q{i}", "x": 6.0 * i, "y": 0.0} for i in range(atoms)],
+            "channels": {"ising": "rydberg_global"},
+            "variables": {},
+            "operations": [PULSE],
+            "measurement": "ground-rydberg",
+            "device": {"name": "AnalogDevice", "is_virtual": False},
+        }
+    )
+
+
+def program(atoms: int = ATOMS, register: str = "register-a") -> Program:
+    text = sequence(atoms)
+    return Program(sequence=text, sequence_hash=hashlib.sha256(text.encode()).hexdigest(), register_hash=register)
+
+
+def a_slice(tag: str = "tag-1", shots: int = 10, **changes: Any) -> SliceRequest:
+    """10 of 10 shots of job 1, unless told otherwise."""
+    base = SliceRequest(
+        tag=tag,
+        job_id=1,
+        batch_id="batch-1",
+        program=program(),
+        shots=shots,
+        first_shot=0,
+        job_shots=shots,
+        seed=7,
+    )
+    return msgspec.structs.replace(base, **changes)
+
+
+def simulated_policy(**changes: Any) -> ResourcePolicy:
+    """A simulated QPU of 1000 shots per second."""
+    settings = {"name": "TWIN", "driver": DriverKind.SIMULATED, "shot_rate": 10.0, "speed_up": 100.0, **changes}
+    return ResourcePolicy(**settings)
+
+
+def simulated(workers: ProductWorkers | None = None, **changes: Any) -> SimulatedDriver:
+    return SimulatedDriver(simulated_policy(**changes), workers or ProductWorkers(), time.time)
+
+
+class ProductWorkers:
+    """WorkersProtocol without a process: every atom is measured 1 with probability 1/2, whatever the sequence.
+
+    Args:
+        evolve_seconds: How long an emulation takes.
+    """
+
+    def __init__(self, evolve_seconds: float = 0.0) -> None:
+        self.evolve_seconds = evolve_seconds
+        self.fault = ""  # evolve fails with it
+        self.evolved: list[int] = []
+        self.backends: list[str] = []
+        self._drawn: dict[int, list[str]] = {}
+
+    async def open(self) -> None:
+        return
+
+    async def close(self) -> None:
+        self._drawn.clear()
+
+    @property
+    def backlog(self) -> int:
+        return 0
+
+    @property
+    def kept(self) -> set[int]:
+        """Jobs whose draw is kept."""
+        return set(self._drawn)
+
+    async def device_spec(self, device: str) -> DeviceSpec:
+        if device != "AnalogDevice":
+            raise WorkerFault(f"no device {device}")
+        return device_spec()
+
+    async def validate(self, program: Program, shots: int, spec: DeviceSpec) -> Verdict:
+        return Verdict(ok=True, sentence="", spec_hash=spec.hash)
+
+    async def build(self, program: Program, spec: DeviceSpec) -> str:
+        return program.sequence
+
+    async def evolve(
+        self, job_id: int, program: Program, spec: DeviceSpec, *, shots: int, seed: int, options: dict[str, Any]
+    ) -> dict[str, str]:
+        self.evolved.append(job_id)
+        self.backends.append(options["backend"])
+        await asyncio.sleep(self.evolve_seconds)
+        if self.fault:
+            raise WorkerFault(self.fault)
+        atoms, draw = len(json.loads(program.sequence)["register"]), random.Random(seed)
+        self._drawn[job_id] = [f"{draw.getrandbits(atoms):0{atoms}b}" for _ in range(shots)]
+        return {"backend": "coins"}
+
+    async def deal(self, job_id: int, first_shot: int, shots: int) -> dict[str, int]:
+        if job_id not in self._drawn:
+            raise WorkerFault(f"job {job_id} is not here")
+        return dict(Counter(self._drawn[job_id][first_shot : first_shot + shots]))
+
+    def release(self, job_id: int) -> None:
+        self._drawn.pop(job_id, None)
+
+    def forget(self, job_id: int) -> None:
+        """Lose the job's process, as a kill does."""
+        self._drawn.pop(job_id)
