@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from qpud.cli.exits import Exit, Stop
+from qpud.core.errors import QpudError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,6 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Stop as stop:
         print(f"qpud: {stop.message}", file=sys.stderr)
         return stop.code
+    except QpudError as error:  # of serve: the private folder, a port that is taken
+        print(f"qpud: {error.message}", file=sys.stderr)
+        return Exit.FAILED
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except BrokenPipeError:

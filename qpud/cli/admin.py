@@ -6,11 +6,11 @@ import argparse
 from typing import Any
 
 from qpud.cli.client import Client, Refusal, segment
-from qpud.cli.connect import client_for
+from qpud.cli.connect import with_client
 from qpud.cli.exits import Exit, Stop
 from qpud.cli.output import emit, note
 from qpud.cli.serve import Verbs
-from qpud.cli.tables import clock, table, terminal_columns
+from qpud.cli.tables import clock, duration, table, terminal_columns
 
 RESOURCE_HEADER = ("RESOURCE", "STATE", "DRIVER", "DEVICE", ">PENDING", ">RUNNING", "REASON")
 QUEUE_HEADER = ("QUEUE", ">TIER", "PREEMPT", ">SLICE", "LIMITS")
@@ -20,25 +20,25 @@ SESSION_HEADER = ("SESSION", "USER", "QUEUE", ">SHARE", "HINT", "SLURMJOB", "OPE
 def add(verbs: Verbs, reach: argparse.ArgumentParser) -> None:
     """Add the arguments of the verbs on resources, sessions and the daemon."""
     info = verbs.add_parser("info", parents=[reach], help="resources and queues, and how they are")
-    info.set_defaults(verb=print_info)
+    info.set_defaults(verb=with_client(print_info))
     sessions = verbs.add_parser("sessions", parents=[reach], help="list or close sessions")
     sessions.add_argument("--all", action="store_true", help="closed ones too")
     sessions.add_argument("--close", metavar="ID", help="close this one; its unfinished jobs are canceled")
-    sessions.set_defaults(verb=manage_sessions)
+    sessions.set_defaults(verb=with_client(manage_sessions))
     drain = verbs.add_parser("drain", parents=[reach], help="start nothing more on a resource (administrators)")
     drain.add_argument("resource", metavar="RESOURCE")
     drain.add_argument("--reason", required=True, help="for those who wait")
-    drain.set_defaults(verb=drain_resource)
+    drain.set_defaults(verb=with_client(drain_resource))
     resume = verbs.add_parser("resume", parents=[reach], help="undo drain (administrators)")
     resume.add_argument("resource", metavar="RESOURCE")
-    resume.set_defaults(verb=resume_resource)
+    resume.set_defaults(verb=with_client(resume_resource))
     reconfigure = verbs.add_parser("reconfigure", parents=[reach], help="reload the policy file (administrators)")
-    reconfigure.set_defaults(verb=reload_policy)
+    reconfigure.set_defaults(verb=with_client(reload_policy))
 
 
-def print_info(args: argparse.Namespace) -> int:
+def print_info(client: Client, args: argparse.Namespace) -> int:
     """Print resources and queues, like sinfo."""
-    answer = client_for(args).get("/v1/info")
+    answer = client.get("/v1/info")
     emit(args, answer, lambda: _info_text(answer))
     return Exit.OK
 
@@ -61,12 +61,11 @@ def _queue_row(one: dict[str, Any]) -> list[object]:
         for name, key in (("MaxShots", "max_shots"), ("MaxSubmitJobs", "max_submit_jobs"))
         if one.get(key) is not None
     ]
-    return [one["name"], one["priority_tier"], one["preempt_mode"], f"{one['slice_seconds']:g}s", " ".join(limits)]
+    return [one["name"], one["priority_tier"], one["preempt_mode"], duration(one["slice_seconds"]), " ".join(limits)]
 
 
-def manage_sessions(args: argparse.Namespace) -> int:
+def manage_sessions(client: Client, args: argparse.Namespace) -> int:
     """List sessions, or close one."""
-    client = client_for(args)
     if args.close:
         answer = client.delete(f"/v1/sessions/{segment(args.close)}")
         emit(args, answer, lambda: f"session {answer['id']} is closed")
@@ -77,28 +76,28 @@ def manage_sessions(args: argparse.Namespace) -> int:
 
 
 def _session_row(one: dict[str, Any]) -> list[object]:
-    state = one.get("close_reason") or ("closed" if one.get("closed_at") else "open")
+    state = "open" if one["active"] else one["close_reason"]
     opened = clock(one["opened_at"])
     return [one["id"], one["user"], one["queue"], one["share"], one["hint"], one["slurm_job_id"], opened, state]
 
 
-def drain_resource(args: argparse.Namespace) -> int:
+def drain_resource(client: Client, args: argparse.Namespace) -> int:
     """Drain a resource."""
-    answer = _administer(client_for(args), f"/v1/resources/{segment(args.resource)}/drain", {"reason": args.reason})
+    answer = _administer(client, f"/v1/resources/{segment(args.resource)}/drain", {"reason": args.reason})
     emit(args, answer, lambda: f"{answer['name']} is drained: {args.reason}")
     return Exit.OK
 
 
-def resume_resource(args: argparse.Namespace) -> int:
+def resume_resource(client: Client, args: argparse.Namespace) -> int:
     """Resume a resource."""
-    answer = _administer(client_for(args), f"/v1/resources/{segment(args.resource)}/resume")
+    answer = _administer(client, f"/v1/resources/{segment(args.resource)}/resume")
     emit(args, answer, lambda: f"{answer['name']} is {answer['state']}")
     return Exit.OK
 
 
-def reload_policy(args: argparse.Namespace) -> int:
+def reload_policy(client: Client, args: argparse.Namespace) -> int:
     """Reload the policy file whole, or learn why it was refused whole."""
-    answer = _administer(client_for(args), "/v1/reconfigure")
+    answer = _administer(client, "/v1/reconfigure")
     for warning in answer["warnings"]:
         note(warning)
     emit(args, answer, lambda: "the policy file is in force")

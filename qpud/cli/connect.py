@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from typing import TypeVar
 
 from qpud.cli.client import Client
@@ -19,9 +20,15 @@ RETRY_AFTER_SECONDS = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)  # a restarted daemon is ba
 T = TypeVar("T")
 
 
-def client_for(args: argparse.Namespace) -> Client:
-    """The daemon that these options and this environment name."""
-    return Client(places(args.socket, args.url, os.environ), os.environ.get("QPUD_TOKEN") or None)
+def with_client(verb: Callable[[Client, argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """Give a verb the daemon that its options and the environment name, and hang up when it ends."""
+
+    def run(args: argparse.Namespace) -> int:
+        where = places(args.socket, args.url, os.environ)
+        with closing(Client(where, os.environ.get("QPUD_TOKEN") or None)) as client:
+            return verb(client, args)
+
+    return run
 
 
 def persistently(call: Callable[[], T], what: str) -> T:

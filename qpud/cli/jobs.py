@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from qpud.cli.client import Client, segment
-from qpud.cli.connect import client_for
+from qpud.cli.connect import with_client
 from qpud.cli.exits import Exit, Stop
 from qpud.cli.output import emit, note
 from qpud.cli.reasons import explain
@@ -28,7 +28,7 @@ def add(verbs: Verbs, reach: argparse.ArgumentParser) -> None:
     """Add the arguments of the verbs on jobs."""
     queue = verbs.add_parser("queue", parents=[reach], help="unfinished jobs in the order they will run")
     queue.add_argument("--qpu", metavar="NAME", help="of this resource only")
-    queue.set_defaults(verb=print_queue)
+    queue.set_defaults(verb=with_client(print_queue))
     for name, verb, text in (
         ("show", show, "all about jobs, with the reason explained"),
         ("cancel", cancel, "stop jobs; tells what had run already"),
@@ -37,7 +37,7 @@ def add(verbs: Verbs, reach: argparse.ArgumentParser) -> None:
     ):
         parser = verbs.add_parser(name, parents=[reach], help=text)
         parser.add_argument("jobs", nargs="+", metavar="JOB", help="job id")
-        parser.set_defaults(verb=verb)
+        parser.set_defaults(verb=with_client(verb))
     _add_logs(verbs, reach)
     _add_result(verbs, reach)
 
@@ -46,7 +46,7 @@ def _add_logs(verbs: Verbs, reach: argparse.ArgumentParser) -> None:
     logs = verbs.add_parser("logs", parents=[reach], help="a job's story in sentences")
     logs.add_argument("job", metavar="JOB", help="job id")
     logs.add_argument("--follow", "-f", action="store_true", help="go on until the job has ended")
-    logs.set_defaults(verb=print_logs)
+    logs.set_defaults(verb=with_client(print_logs))
 
 
 def _add_result(verbs: Verbs, reach: argparse.ArgumentParser) -> None:
@@ -55,20 +55,14 @@ def _add_result(verbs: Verbs, reach: argparse.ArgumentParser) -> None:
     result.add_argument("--wait", action="store_true", help="until the job has ended; Ctrl-C leaves it running")
     result.add_argument("--timeout", type=float, metavar="SECONDS", help="wait at most so long")
     result.add_argument("--all", action="store_true", help="all bitstrings, not only the most frequent")
-    result.set_defaults(verb=print_result)
+    result.set_defaults(verb=with_client(print_result))
 
 
-def print_queue(args: argparse.Namespace) -> int:
+def print_queue(client: Client, args: argparse.Namespace) -> int:
     """Print unfinished jobs in the scheduler's order, like squeue."""
-    answer = client_for(args).get("/v1/queue", {"resource": args.qpu})
-    emit(args, answer, lambda: table(QUEUE_HEADER, [_queue_row(e) for e in entries(answer)], terminal_columns()))
+    answer = client.get("/v1/queue", {"resource": args.qpu})
+    emit(args, answer, lambda: table(QUEUE_HEADER, [_queue_row(e) for e in answer["queue"]], terminal_columns()))
     return Exit.OK
-
-
-def entries(answer: Any) -> list[dict[str, Any]]:
-    """The queue's entries."""
-    found: list[dict[str, Any]] = answer["queue"]
-    return found
 
 
 def _queue_row(entry: dict[str, Any]) -> list[object]:
@@ -85,33 +79,41 @@ def _queue_row(entry: dict[str, Any]) -> list[object]:
     ]
 
 
-def show(args: argparse.Namespace) -> int:
+def show(client: Client, args: argparse.Namespace) -> int:
     """Print everything about each job."""
-    return _each(args, lambda client, job: client.get(_path(job)), _job_text)
+    return _each(client, args, _explained, _job_text)
 
 
-def cancel(args: argparse.Namespace) -> int:
+def _explained(client: Client, ref: str) -> dict[str, Any]:
+    """A job; an unfinished one with the sentence that the queue has for it."""
+    job: dict[str, Any] = client.get(_path(ref))
+    if job["state"] not in TERMINAL:
+        lines = client.get("/v1/queue", {"resource": job["resource"]})["queue"]
+        job["explanation"] = next((line["explanation"] for line in lines if line["id"] == job["id"]), None)
+    return job
+
+
+def cancel(client: Client, args: argparse.Namespace) -> int:
     """Cancel each job and say what that did; exit 1 if one had already ended otherwise."""
-    return _each(args, lambda client, job: client.post(_path(job) + "/cancel"), _cancel_text, _was_canceled)
+    return _each(client, args, lambda client, job: client.post(_path(job) + "/cancel"), _cancel_text, _was_canceled)
 
 
-def hold(args: argparse.Namespace) -> int:
+def hold(client: Client, args: argparse.Namespace) -> int:
     """Hold each job."""
-    return _each(args, lambda client, job: client.post(_path(job) + "/hold"), _state_text)
+    return _each(client, args, lambda client, job: client.post(_path(job) + "/hold"), _state_text)
 
 
-def release(args: argparse.Namespace) -> int:
+def release(client: Client, args: argparse.Namespace) -> int:
     """Release each job."""
-    return _each(args, lambda client, job: client.post(_path(job) + "/release"), _state_text)
+    return _each(client, args, lambda client, job: client.post(_path(job) + "/release"), _state_text)
 
 
 def _path(job: str) -> str:
     return f"/v1/jobs/{segment(job)}"
 
 
-def print_logs(args: argparse.Namespace) -> int:
+def print_logs(client: Client, args: argparse.Namespace) -> int:
     """Print a job's story, with --follow until it has ended."""
-    client = client_for(args)
     answer = client.get(_path(args.job) + "/logs")
     if args.json or not args.follow:
         emit(args, answer, lambda: _log_text(answer["lines"]))
@@ -135,9 +137,8 @@ def _log_text(lines: list[dict[str, Any]]) -> str:
     return "\n".join(f"{clock(line['at'])}  {printable(line['text'])}" for line in lines)
 
 
-def print_result(args: argparse.Namespace) -> int:
+def print_result(client: Client, args: argparse.Namespace) -> int:
     """Print the counts; exit 1 if the job ended otherwise than DONE, 6 if it has not ended."""
-    client = client_for(args)
     job = client.get(_path(args.job))
     if args.wait or args.timeout is not None:
         try:
@@ -156,9 +157,8 @@ def _verdict(job: dict[str, Any]) -> int:
     return Exit.UNFINISHED
 
 
-def _each(args: argparse.Namespace, ask: Ask, text: Text, good: Verdict = bool) -> int:
+def _each(client: Client, args: argparse.Namespace, ask: Ask, text: Text, good: Verdict = bool) -> int:
     """Do one thing to each job; one that fails stops no other. The exit code is the worst one."""
-    client = client_for(args)
     worst: int = Exit.OK
     answers = []
     for job in args.jobs:
@@ -181,19 +181,18 @@ def _job_text(job: dict[str, Any]) -> str:
             ("job", f"{job['id']} ({job['uid']})"),
             ("name", job.get("name")),
             ("state", job["state"]),
-            ("reason", f"{reason}: {job.get('explanation') or explain(reason)}" if reason else None),
+            ("reason", reason),
+            ("that is", job.get("explanation") or explain(reason)),
             ("shots", f"{job['shots_done']} of {job['shots']}"),
             ("resource", job["resource"]),
             ("queue", job["queue"]),
             ("user", job.get("user")),
             ("session", job["session_id"]),
             ("batch", job.get("batch_id")),
-            ("tags", ", ".join(job.get("tags") or [])),
             ("submitted", clock(job["submitted_at"])),
             ("started", job["started_at"] and clock(job["started_at"])),
             ("ended", job["ended_at"] and clock(job["ended_at"])),
             ("sequence", job.get("sequence_hash")),
-            ("message", job.get("message")),
         ]
     )
 
@@ -203,7 +202,7 @@ def _cancel_text(answer: dict[str, Any]) -> str:
 
 
 def _was_canceled(answer: dict[str, Any]) -> bool:
-    return answer["state"] not in ("DONE", "ERROR")
+    return answer["before"] not in ("DONE", "ERROR")
 
 
 def _state_text(job: dict[str, Any]) -> str:

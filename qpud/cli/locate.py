@@ -8,6 +8,8 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from qpud.cli.exits import Exit, Stop
+from qpud.core.errors import QpudError
+from qpud.site.peer import private_folder
 
 SITE_SOCKET = Path("/run/qpud/qpud.sock")
 
@@ -25,12 +27,9 @@ class Place(NamedTuple):
 
 def dev_socket() -> Path | None:
     """The socket that `qpud serve --dev` of this user would have; None if his private folder is not usable."""
-    # Imported late: only verbs that look for a daemon need it, and `qpud version` should not pay.
-    from qpud.site.peer import private_folder
-
     try:
         return private_folder() / "qpud.sock"
-    except OSError:
+    except (QpudError, OSError):
         return None
 
 

@@ -21,7 +21,7 @@ def result_text(result: dict[str, Any], everything: bool = False) -> str:
 
 
 def _headline(result: dict[str, Any]) -> str:
-    job = result.get("job") or result
+    job = result["job"]
     line = f"job {job['id']} {job['state']}: {job['shots_done']} of {job['shots']} shots on {job['resource']}"
     message = result.get("message") or ""
     return f"{line}\n{message}" if message else line

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from qpud.cli.client import Client, segment
-from qpud.cli.connect import client_for
+from qpud.cli.connect import with_client
 from qpud.cli.exits import Exit, Stop
 from qpud.cli.foreground import run_in_foreground
 from qpud.cli.serve import Verbs
@@ -44,15 +44,14 @@ def add(verbs: Verbs, reach: argparse.ArgumentParser) -> None:
     add_session_options(parser)
     parser.add_argument("--share", type=int, metavar="UNITS", help="units of the resource, 10 are all of it")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD …", help="the command and its arguments")
-    parser.set_defaults(verb=run)
+    parser.set_defaults(verb=with_client(run))
 
 
-def run(args: argparse.Namespace) -> int:
+def run(client: Client, args: argparse.Namespace) -> int:
     """Run the command; its exit code."""
     command = args.command[1:] if args.command[:1] == ["--"] else args.command
     if not command:
         raise Stop("run needs a command, as in `qpud run --qpu=EMU_MPS -- python script.py`", Exit.USAGE)
-    client = client_for(args)
     info = client.get("/v1/info")
     resource = _resource(info, args.qpu or os.environ.get("QPUD_QPU"))
     url = _url(client, info)

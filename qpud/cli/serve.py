@@ -6,8 +6,10 @@ The daemon and the policy reader are imported by the verbs that need them, so th
 from __future__ import annotations
 
 import argparse
+import math
 import platform
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -42,9 +44,9 @@ def _add_serve(verbs: Verbs) -> None:
     which.add_argument("--dev", action="store_true", help="a daemon of your own: no file, no root, no munge")
     dev = serve.add_argument_group("with --dev")
     dev.add_argument("--state", type=Path, metavar="DIR", help="where jobs are kept (default: your private folder)")
-    dev.add_argument("--port", type=int, metavar="N", help="TCP port on 127.0.0.1 (default: any free one)")
+    dev.add_argument("--port", type=_port, metavar="N", help="TCP port on 127.0.0.1 (default: any free one)")
     dev.add_argument("--worker-python", type=Path, metavar="PATH", help="the interpreter that has Pulser")
-    dev.add_argument("--speed-up", type=float, metavar="N", help="how much faster than real the simulated QPU runs")
+    dev.add_argument("--speed-up", type=_factor, metavar="N", help="how much faster than real the simulated QPU runs")
     serve.set_defaults(verb=serve_daemon)
 
 
@@ -67,18 +69,32 @@ def _serve_dev(args: argparse.Namespace) -> int:
     from qpud.config import dev_policy
     from qpud.site.peer import private_folder
 
-    state = args.state or private_folder()
-    policy = dev_policy(state, args.port or 0, args.worker_python)
-    return daemon.serve(policy, None)
+    state = (args.state or private_folder()).absolute()
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _listing_mistakes():
+        policy = dev_policy(state, args.port or 0, args.worker_python)
+    return daemon.serve(policy if args.speed_up is None else _sped_up(policy, args.speed_up), None)
+
+
+def _sped_up(policy: Policy, factor: float) -> Policy:
+    """Let every simulated QPU run faster than real."""
+    from msgspec.structs import replace
+
+    from qpud.core.policy import DriverKind
+
+    resources = {
+        name: replace(one, speed_up=factor) if one.driver is DriverKind.SIMULATED else one
+        for name, one in policy.resources.items()
+    }
+    return replace(policy, resources=resources)
 
 
 def check_policy(args: argparse.Namespace) -> int:
     """Print the effective policy, or all mistakes with exit 1."""
     from qpud.config import check_report
 
-    text, good = check_report(args.file)
-    print(text, file=sys.stdout if good else sys.stderr)
-    return Exit.OK if good else Exit.FAILED
+    print(check_report(_read(args.file)), end="")
+    return Exit.OK
 
 
 def print_version(args: argparse.Namespace) -> int:
@@ -89,11 +105,33 @@ def print_version(args: argparse.Namespace) -> int:
 
 
 def _read(path: Path) -> Policy:
-    from qpud.config import ConfigError, load
+    from qpud.config import load
+
+    if not path.exists():
+        raise Stop(f"there is no policy file {path}; for a daemon of your own: `qpud serve --dev`", Exit.NOT_FOUND)
+    with _listing_mistakes():
+        return load(path)
+
+
+@contextmanager
+def _listing_mistakes() -> Iterator[None]:
+    from qpud.config import ConfigError
 
     try:
-        return load(path)
-    except FileNotFoundError:
-        raise Stop(f"there is no policy file {path}; try `qpud serve --dev`", Exit.NOT_FOUND) from None
+        yield
     except ConfigError as error:
-        raise Stop("\n".join(str(mistake) for mistake in error.mistakes)) from None
+        raise Stop("\n".join(map(str, error.mistakes))) from None
+
+
+def _factor(text: str) -> float:
+    factor = float(text)
+    if not 0 < factor < math.inf:
+        raise ValueError
+    return factor
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise ValueError
+    return port

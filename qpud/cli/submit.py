@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from qpud.cli.client import Client, segment
-from qpud.cli.connect import client_for, persistently
+from qpud.cli.connect import persistently, with_client
 from qpud.cli.exits import Exit, Stop
 from qpud.cli.output import emit, note
 from qpud.cli.results import result_text
@@ -52,7 +52,7 @@ def add(verbs: Verbs, reach: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="a name to find the job by")
     parser.add_argument("--tag", action="append", default=[], dest="tags", metavar="TAG", help="may be repeated")
     parser.add_argument("--wait", action="store_true", help="wait for the end and print the results")
-    parser.set_defaults(verb=submit)
+    parser.set_defaults(verb=with_client(submit))
 
 
 def add_session_options(parser: argparse.ArgumentParser) -> None:
@@ -61,10 +61,9 @@ def add_session_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hint", choices=HINTS, help="what the workload is mostly made of")
 
 
-def submit(args: argparse.Namespace) -> int:
+def submit(client: Client, args: argparse.Namespace) -> int:
     """Submit one job per file; with --wait print each result, exit 1 unless all are DONE."""
     bodies = [_body(args, _read(name)) for name in args.files]
-    client = client_for(args)
     own = _session(client, args)
     jobs = _post(client, own, bodies)
     if not args.wait:
@@ -163,8 +162,14 @@ def variables(given: list[str]) -> dict[str, Any]:
     for text in given:
         name, equals, value = text.partition("=")
         try:
-            merged |= json.loads(text) if text.lstrip().startswith("{") else {name: json.loads(value)}
+            merged |= json.loads(text) if text.lstrip().startswith("{") else {_word(name): json.loads(value)}
         except ValueError:
             form = "a JSON object" if not equals else f"{name}=NUMBER or {name}=[NUMBER, …]"
             raise Stop(f"--variables {text!r} is not {form}", Exit.USAGE) from None
     return merged
+
+
+def _word(name: str) -> str:
+    if not name:
+        raise ValueError
+    return name

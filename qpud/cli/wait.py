@@ -13,6 +13,7 @@ from qpud.cli.reasons import explain
 
 HOLD_SECONDS = 20.0
 LIVE_SECONDS = 1.0  # a request is held until the state changes; shots move in between
+PACE_SECONDS = 0.05  # a daemon that stops answers held requests at once; do not hurry it
 TERMINAL = ("DONE", "CANCELED", "ERROR")
 
 
@@ -37,7 +38,7 @@ def wait_for(client: Client, job: int | str, timeout: float | None = None) -> di
             hold = _hold(timeout, spent)
             if hold <= 0:
                 break
-            found = persistently(lambda hold=hold: _look(client, job, hold), "waiting")  # type: ignore[misc]
+            found = _look_held(client, job, hold)
     finally:
         progress.clear()
     return found
@@ -45,6 +46,14 @@ def wait_for(client: Client, job: int | str, timeout: float | None = None) -> di
 
 def _look(client: Client, job: int | str, hold: float) -> dict[str, Any]:
     found: dict[str, Any] = client.get(f"/v1/jobs/{job}", wait=hold)
+    return found
+
+
+def _look_held(client: Client, job: int | str, hold: float) -> dict[str, Any]:
+    began = time.monotonic()
+    found = persistently(lambda: _look(client, job, hold), "waiting")
+    if time.monotonic() - began < PACE_SECONDS:
+        time.sleep(PACE_SECONDS)
     return found
 
 
@@ -56,5 +65,5 @@ def _hold(timeout: float | None, spent: float) -> float:
 def progress_line(job: dict[str, Any]) -> str:
     """How far a job has come, in one line."""
     reason = job.get("reason")
-    why = f": {job.get('explanation') or explain(reason)}" if reason else ""
+    why = f": {explain(reason)}" if reason else ""
     return f"job {job['id']} {job['state']} {job['shots_done']}/{job['shots']} shots{why}"

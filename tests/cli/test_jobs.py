@@ -1,0 +1,320 @@
+"""queue, show, cancel, hold, release, logs, result, info, sessions, drain…: what people read, and exit codes."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+
+from qpud.api import wire
+from qpud.cli.reasons import WORDS
+from qpud.core.job import JobState, Reason
+
+AT = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
+DONE, RUNNING, ERROR = JobState.DONE, JobState.RUNNING, JobState.ERROR
+
+
+def job(**changes: Any) -> wire.JobView:
+    fields = {
+        "id": 7,
+        "uid": "0d3a8e4e-0000-4000-8000-000000000007",
+        "state": JobState.PENDING,
+        "reason": "",
+        "name": None,
+        "resource": "FRESNEL",
+        "queue": "development",
+        "user": "ada",
+        "user_id": 1000,
+        "session_id": "s-1",
+        "batch_id": None,
+        "shots": 100,
+        "shots_done": 0,
+        "sequence_hash": "ab" * 32,
+        "submitted_at": AT,
+        "started_at": None,
+        "ended_at": None,
+    }
+    return wire.JobView(**(fields | changes))
+
+
+def result(of: wire.JobView, counts: dict[str, int], message: str = "") -> wire.ResultView:
+    return wire.ResultView(
+        job=of,
+        counts=counts,
+        message=message,
+        sequence_hash=of.sequence_hash,
+        spec_hash="cd" * 32,
+        seed=42,
+        provenance={"driver": "emulator"},
+        slices=[],
+        tags=[],
+        variables={},
+        qpu_seconds=100.0,
+    )
+
+
+def queue_line(**changes: Any) -> wire.QueueLine:
+    fields = {
+        "position": 1,
+        "id": 7,
+        "name": "scan",
+        "user": "ada",
+        "resource": "FRESNEL",
+        "queue": "development",
+        "tier": 10,
+        "state": JobState.PENDING,
+        "reason": "Priority",
+        "explanation": "waits: behind 2 jobs of its tier or higher",
+        "shots": 100,
+        "shots_done": 40,
+        "submitted_at": AT,
+        "waited_seconds": 3723.4,
+    }
+    return wire.QueueLine(**(fields | changes))
+
+
+def resource(**changes: Any) -> wire.ResourceLine:
+    fields = {
+        "name": "FRESNEL",
+        "driver": "simulated",
+        "state": "up",
+        "message": "",
+        "device": "AnalogDevice",
+        "spec_hash": None,
+        "pending": 3,
+        "running_job": 7,
+        "drained_reason": None,
+    }
+    return wire.ResourceLine(**(fields | changes))
+
+
+def plain(value: Any) -> Any:
+    return msgspec.to_builtins(value)
+
+
+def test_every_reason_of_the_core_is_explained() -> None:
+    assert set(WORDS) == {reason.value for reason in Reason if reason}
+
+
+def test_queue_is_a_table_like_squeue(qpud: Any, daemon: Any) -> None:
+    daemon.on("GET", "/v1/queue", plain(wire.QueueView(queue=[queue_line()])))
+    header, row = qpud("queue", "--qpu", "FRESNEL").stdout.splitlines()
+    assert header.split() == ["JOBID", "NAME", "QUEUE", "USER", "STATE", "SHOTS", "WAITED", "RESOURCE", "REASON"]
+    assert row.split() == ["7", "scan", "development", "ada", "PENDING", "40/100", "1:02:03", "FRESNEL", "Priority"]
+    assert daemon.asked[0].query == "resource=FRESNEL"
+
+
+def test_json_is_what_the_api_said(qpud: Any, daemon: Any) -> None:
+    said = plain(wire.QueueView(queue=[queue_line(name="Δ-scan")]))
+    daemon.on("GET", "/v1/queue", said)
+    assert json.loads(qpud("queue", "--json").stdout) == said
+
+
+def test_a_reader_that_stops_reading_is_no_error(qpud: Any, daemon: Any) -> None:
+    daemon.on("GET", "/v1/queue", plain(wire.QueueView(queue=[queue_line(id=n) for n in range(5000)])))
+    command = qpud.start("queue")
+    command.stdout.close()
+    assert command.stderr.read() == ""
+    command.stderr.close()
+    assert command.wait(20) == 0
+
+
+def test_show_explains_the_reason_in_the_words_of_the_queue(qpud: Any, daemon: Any) -> None:
+    daemon.on("GET", "/v1/jobs/7", plain(job(reason="Priority")))
+    daemon.on("GET", "/v1/queue", plain(wire.QueueView(queue=[queue_line()])))
+    assert "waits: behind 2 jobs of its tier or higher" in qpud("show", "7").stdout
+
+
+def test_show_of_an_ended_job_explains_its_reason_too(qpud: Any, daemon: Any) -> None:
+    daemon.on("GET", "/v1/jobs/7", plain(job(state=JobState.CANCELED, reason="SessionClosed", ended_at=AT)))
+    text = qpud("show", "7").stdout
+    assert "its session was closed" in text
+    assert "2026-11-22 08:00:00" in text
+
+
+def test_cancel_tells_the_truth_for_each_job_and_goes_on_after_a_failure(qpud: Any, daemon: Any) -> None:
+    canceled = wire.CancelView(
+        **msgspec.structs.asdict(job(id=9, state=JobState.CANCELED)),
+        before=RUNNING,
+        asked_before=False,
+        message="job 9 is canceled: 40 of 100 shots had run, 60 never will",
+    )
+    daemon.on("POST", "/v1/jobs/8/cancel", {"detail": "there is no job 8", "code": "not_found"}, status=404)
+    daemon.on("POST", "/v1/jobs/9/cancel", plain(canceled))
+    ended = qpud("cancel", "8", "9")
+    assert ended.returncode == 5
+    assert ended.stderr == "qpud: there is no job 8\n"
+    assert ended.stdout == "job 9 is canceled: 40 of 100 shots had run, 60 never will\n"
+
+
+@pytest.mark.parametrize(("before", "code"), [("DONE", 1), ("ERROR", 1), ("CANCELED", 0), ("RUNNING", 0)])
+def test_cancel_fails_if_the_job_had_ended_otherwise(qpud: Any, daemon: Any, before: str, code: int) -> None:
+    state = JobState(before)
+    view = wire.CancelView(**msgspec.structs.asdict(job(state=state)), before=state, asked_before=False, message="m")
+    daemon.on("POST", "/v1/jobs/7/cancel", plain(view))
+    assert qpud("cancel", "7").returncode == code
+
+
+@pytest.mark.parametrize("verb", ["hold", "release"])
+def test_hold_and_release_ask_for_just_that(qpud: Any, daemon: Any, verb: str) -> None:
+    daemon.on("POST", f"/v1/jobs/7/{verb}", plain(job(reason="JobHeldUser" if verb == "hold" else "")))
+    assert qpud(verb, "7").returncode == 0
+
+
+def test_a_job_reference_cannot_leave_its_place_in_the_path(qpud: Any, daemon: Any) -> None:
+    qpud("cancel", "../sessions/x?")
+    assert daemon.asked[0].path == "/v1/jobs/..%2Fsessions%2Fx%3F/cancel"
+
+
+def test_logs_are_sentences_with_local_times(qpud: Any, daemon: Any) -> None:
+    daemon.on("GET", "/v1/jobs/7/logs", plain(wire.Story(lines=[wire.Line(at=AT, text="submitted")])))
+    assert qpud("logs", "7").stdout == "2026-11-22 08:00:00  submitted\n"
+
+
+def test_following_logs_prints_each_line_once_until_the_job_has_ended(qpud: Any, daemon: Any) -> None:
+    lines = [wire.Line(at=AT, text=f"line {n}") for n in range(3)]
+    stories = [plain(wire.Story(lines=lines[:n])) for n in (1, 2, 3)]
+    daemon.on("GET", "/v1/jobs/7/logs", *stories)
+    daemon.on("GET", "/v1/jobs/7", plain(job(state=RUNNING)), plain(job(state=DONE)))
+    assert [line.split()[-1] for line in qpud("logs", "-f", "7").stdout.splitlines()] == ["0", "1", "2"]
+
+
+def test_result_draws_the_counts_and_where_they_come_from(qpud: Any, daemon: Any) -> None:
+    done = job(state=DONE, shots_done=100)
+    daemon.on("GET", "/v1/jobs/7", plain(done))
+    daemon.on("GET", "/v1/jobs/7/result", plain(result(done, {"01": 75, "10": 25})))
+    ended = qpud("result", "7")
+    assert ended.returncode == 0
+    assert "01  75   75.0%  █" in ended.stdout
+    assert "driver       emulator" in ended.stdout
+
+
+def test_result_of_a_failed_job_says_why_and_fails(qpud: Any, daemon: Any) -> None:
+    failed = job(state=ERROR, reason="InvalidSequence")
+    daemon.on("GET", "/v1/jobs/7", plain(failed))
+    daemon.on("GET", "/v1/jobs/7/result", plain(result(failed, {}, "atoms q0 and q1 are 3 µm apart, 5 is the least")))
+    ended = qpud("result", "7", "--wait")
+    assert ended.returncode == 1
+    assert "atoms q0 and q1 are 3 µm apart" in ended.stdout
+
+
+def test_result_of_an_unfinished_job_shows_the_counts_so_far_and_says_so(qpud: Any, daemon: Any) -> None:
+    running = job(state=RUNNING, shots_done=40)
+    daemon.on("GET", "/v1/jobs/7", plain(running))
+    daemon.on("GET", "/v1/jobs/7/result", plain(result(running, {"01": 40})))
+    ended = qpud("result", "7")
+    assert ended.returncode == 6
+    assert "40 of 100 shots" in ended.stdout
+    assert "wait for it with --wait" in ended.stderr
+
+
+def test_waiting_for_a_result_ends_with_the_job(qpud: Any, daemon: Any) -> None:
+    daemon.on("GET", "/v1/jobs/7", *[plain(job(state=RUNNING))] * 3, plain(job(state=DONE, shots_done=100)))
+    daemon.on("GET", "/v1/jobs/7/result", plain(result(job(state=DONE, shots_done=100), {"1": 100})))
+    ended = qpud("result", "7", "--wait")
+    assert ended.returncode == 0
+    assert "job 7 RUNNING 0/100 shots" in ended.stderr
+
+
+def test_waiting_survives_a_lost_connection(qpud: Any, daemon: Any) -> None:
+    daemon.on("GET", "/v1/jobs/7", plain(job(state=RUNNING)), plain(job(state=RUNNING)), None, plain(job(state=DONE)))
+    daemon.on("GET", "/v1/jobs/7/result", plain(result(job(state=DONE), {"1": 100})))
+    assert qpud("result", "7", "--wait").returncode == 0
+
+
+def test_waiting_stops_at_the_timeout(qpud: Any, daemon: Any) -> None:
+    daemon.on("GET", "/v1/jobs/7", plain(job(state=RUNNING)))
+    daemon.on("GET", "/v1/jobs/7/result", plain(result(job(state=RUNNING), {})))
+    assert qpud("result", "7", "--timeout", "0.1").returncode == 6
+
+
+def info(**changes: Any) -> Any:
+    queue = wire.QueuePolicyLine(
+        name="production",
+        priority_tier=100,
+        preempt_mode="OFF",
+        slice_seconds=90.0,
+        max_shots=1000,
+        max_submit_jobs=None,
+        partitions=[],
+    )
+    fields = {
+        "version": "1",
+        "api_versions": ["v1"],
+        "urls": [],
+        "default_queue": "production",
+        "default_resource": "FRESNEL",
+        "max_body_size": 1,
+        "queues": [queue],
+        "resources": [resource(state="drained", drained_reason="laser")],
+    }
+    return plain(wire.Info(**(fields | changes)))
+
+
+def test_info_shows_resources_and_queues_like_sinfo(qpud: Any, daemon: Any) -> None:
+    daemon.on("GET", "/v1/info", info())
+    lines = qpud("info").stdout.splitlines()
+    assert lines[1].split() == ["FRESNEL", "drained", "simulated", "AnalogDevice", "3", "7", "laser"]
+    assert lines[4].split() == ["production", "100", "OFF", "1:30", "MaxShots=1000"]
+
+
+def session(**changes: Any) -> Any:
+    fields = {name: None for name in wire.SessionView.__struct_fields__}
+    given = {"id": "s-1", "user": "ada", "user_id": 1000, "queue": "test", "share": 3, "hint": "", "active": True}
+    return plain(wire.SessionView(**(fields | given | {"opened_at": AT} | changes)))
+
+
+def test_sessions_lists_the_open_ones(qpud: Any, daemon: Any) -> None:
+    daemon.on("GET", "/v1/sessions", [session(slurm_job_id="4242")])
+    row = qpud("sessions").stdout.splitlines()[1].split()
+    assert row == ["s-1", "ada", "test", "3", "-", "4242", "2026-11-22", "08:00:00", "open"]
+    assert daemon.asked[0].query == "active=true"
+
+
+def test_sessions_all_asks_for_closed_ones_too(qpud: Any, daemon: Any) -> None:
+    daemon.on("GET", "/v1/sessions", [session(active=False, close_reason="idle_timeout")])
+    assert qpud("sessions", "--all").stdout.splitlines()[1].endswith("idle_timeout")
+    assert daemon.asked[0].query == ""
+
+
+def test_a_session_can_be_closed(qpud: Any, daemon: Any) -> None:
+    daemon.on("DELETE", "/v1/sessions/s-1", session(active=False))
+    assert qpud("sessions", "--close", "s-1").stdout == "session s-1 is closed\n"
+
+
+def test_drain_sends_its_reason(qpud: Any, daemon: Any) -> None:
+    daemon.on("POST", "/v1/resources/FRESNEL/drain", plain(resource(state="drained")))
+    assert qpud("drain", "FRESNEL", "--reason", "laser").returncode == 0
+    assert daemon.asked[0].body == {"reason": "laser"}
+
+
+def test_drain_without_a_reason_is_refused(qpud: Any) -> None:
+    assert qpud("drain", "FRESNEL").returncode == 2
+
+
+def test_resume_says_how_the_resource_is(qpud: Any, daemon: Any) -> None:
+    daemon.on("POST", "/v1/resources/FRESNEL/resume", plain(resource(state="down")))
+    assert qpud("resume", "FRESNEL").stdout == "FRESNEL is down\n"
+
+
+def test_administration_over_tcp_is_told_to_use_the_socket(qpud: Any, daemon: Any) -> None:
+    refused = {"detail": "user ada may not drain FRESNEL", "code": "forbidden"}
+    daemon.on("POST", "/v1/resources/FRESNEL/drain", refused, status=403)
+    ended = qpud("drain", "FRESNEL", "--reason", "x", "--url", daemon.url)
+    assert ended.returncode == 4
+    assert "use --socket" in ended.stderr
+
+
+def test_reconfigure_shows_the_warnings(qpud: Any, daemon: Any) -> None:
+    daemon.on("POST", "/v1/reconfigure", plain(wire.Reconfigured(warnings=["[qpud] Listen needs a restart"])))
+    ended = qpud("reconfigure")
+    assert (ended.returncode, ended.stdout) == (0, "the policy file is in force\n")
+    assert "[qpud] Listen needs a restart" in ended.stderr
+
+
+def test_reconfigure_refused_fails_with_the_reason(qpud: Any, daemon: Any) -> None:
+    daemon.on("POST", "/v1/reconfigure", {"detail": "qpud.conf:3: …", "code": "invalid"}, status=422)
+    assert qpud("reconfigure").returncode == 1
