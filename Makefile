@@ -10,7 +10,7 @@ LINTED := qpud tests packaging sdk_shims
 UNIT := not worker and not pyz and not munge and not prometheus and not client
 
 .DEFAULT_GOAL := help
-.PHONY: run test check bench pyz setup clean help
+.PHONY: run test check lint bench pyz setup clean help
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -18,16 +18,18 @@ help: ## this list
 run: setup pyz ## set everything up, then the main job end to end: two queues share a simulated QPU
 	@$(DEV) packaging/demo/run.py
 
-test: setup pyz ## set everything up, then every test
+test: setup lint pyz ## set everything up, then format, lint, types, walls and every test
 	@$(DEV) -m pytest
 
-check: .venv/dev/.ready ## the fast part, for every save: format, lint, types, walls, unit tests
+check: .venv/dev/.ready lint ## the fast part, for every save: format, lint, types, walls, unit tests
+	@$(DEV) -m pytest --quiet -m '$(UNIT)' --ignore tests/bench --ignore tests/conformance --ignore tests/daemon
+
+lint: .venv/dev/.ready
 	@$(DEV) -m ruff format --quiet --check $(LINTED)
 	@$(DEV) -m ruff check --quiet $(LINTED)
 	@$(DEV) -m mypy --no-error-summary
 	@$(DEV) -m mypy --no-error-summary --scripts-are-modules $(SCRIPTS)
 	@.venv/dev/bin/lint-imports --config pyproject.toml >.venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
-	@$(DEV) -m pytest --quiet -m '$(UNIT)' --ignore tests/bench --ignore tests/conformance --ignore tests/daemon
 
 bench: setup pyz ## the figures of README.md, each as a ratio within one run
 	@$(DEV) -m pytest --quiet tests/bench

@@ -38,7 +38,9 @@ def refuse_old_python() -> None:
     if sys.version_info < OLDEST_PYTHON:
         needed = ".".join(map(str, OLDEST_PYTHON))
         found = ".".join(map(str, sys.version_info[:3]))
-        sys.exit(f"qpud needs Python {needed} or newer, {sys.executable} is {found}: make PYTHON=/path/to/python{needed}")
+        sys.exit(
+            f"qpud needs Python {needed} or newer, {sys.executable} is {found}: make PYTHON=/path/to/python{needed}"
+        )
 
 
 def create(folder: Path) -> None:
@@ -53,7 +55,7 @@ def create(folder: Path) -> None:
 
 def install(folder: Path, requirements: list[str]) -> None:
     """Let pip bring the requirements in, quietly; its own words appear only when it fails."""
-    pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--constraint", CONSTRAINTS]
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--constraint", str(CONSTRAINTS)]
     quiet = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_ROOT_USER_ACTION": "ignore", "PIP_NO_INPUT": "1"}
     done = subprocess.run([*pip, *requirements], env=quiet, capture_output=True, text=True, check=False)
     if done.returncode:
