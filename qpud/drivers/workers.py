@@ -1,13 +1,34 @@
-"""The daemon's side of the worker process: validation and emulation under another interpreter (skeleton)."""
+"""The daemon's side of the worker process: validation and emulation under another interpreter.
+
+One preloaded parent process, which forks children (qpud/worker/). It is started again when it dies, at growing
+intervals; who was waiting for an answer gets a WorkerFault at once, and emulated jobs must be evolved again.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import hashlib
+import itertools
+import logging
+import os
+from collections import deque
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from qpud.drivers.base import DeviceSpec, Program
+from qpud.drivers.launch import Launched, Settings, launch
+
+log = logging.getLogger(__name__)
+
+START_SECONDS = 120.0  # imports take 3 s warm, 10 s from a cold disk
+BACKOFF_FIRST, BACKOFF_MOST = 0.1, 60.0
+HEALTHY_SECONDS = 30.0  # a parent that lived so long starts the backoff anew
+MAX_VALIDATORS = 2
+JOB_MEMORY = 8 << 30  # where the caller states no options: the defaults of MaxMemory and MaxRunTime
+JOB_SECONDS = 3600.0
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,11 +40,38 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkerFault(Exception):
-    """The worker could not answer (dead, out of memory, out of time); `message` is one sentence."""
+    """The worker could not answer; `message` is one sentence.
 
-    def __init__(self, message: str) -> None:
+    Args:
+        message: What happened.
+        transient: True if the same request may succeed later (a process died), False if it would not (memory, time).
+    """
+
+    def __init__(self, message: str, *, transient: bool = True) -> None:
         super().__init__(message)
         self.message = message
+        self.transient = transient
+
+
+class _Answer(msgspec.Struct):
+    """Any line from the parent (qpud/worker/parent.py)."""
+
+    id: int = 0
+    ok: dict[str, Any] | None = None
+    refused: str | None = None
+    fault: str | None = None
+    transient: bool = True
+    progress: float | None = None
+    ready: dict[str, str] | None = None
+    failed: str | None = None
+
+
+_decode = msgspec.json.Decoder(_Answer).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class _Refused(WorkerFault):
+    """The worker answered: the program's fault."""
 
 
 class Workers:
@@ -31,35 +79,98 @@ class Workers:
 
     Args:
         python: Interpreter that has Pulser and the emulators.
-        validation_memory: RLIMIT_AS of a validating child in bytes.
+        validation_memory: Bytes a validating child may allocate (RLIMIT_AS beyond what it inherits).
         validation_timeout: Seconds one validation may take before its child is killed.
     """
 
-    def __init__(self, python: Path, *, validation_memory: int, validation_timeout: float) -> None: ...
+    def __init__(self, python: Path, *, validation_memory: int, validation_timeout: float) -> None:
+        self._python = python
+        self._settings = Settings(
+            validators=min(MAX_VALIDATORS, os.cpu_count() or 1),
+            validation_memory=validation_memory,
+            validation_timeout=validation_timeout,
+        )
+        self.ready = asyncio.Event()  # set while the parent answers
+        self._settled = asyncio.Event()  # set unless the parent is starting
+        self._failure = "the worker has not been started"
+        self._versions: dict[str, str] = {}
+        self._writer: asyncio.StreamWriter | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._numbers = itertools.count(1)
+        self._pending: dict[int, asyncio.Future[_Answer]] = {}
+        self._job_of: dict[int, int] = {}  # request → job, of evolutions under way
+        self._progress: dict[int, float] = {}
+        self._backlog = 0
+        self._runner: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Start the parent; returns at once, requests wait until it is ready. It is restarted if it dies."""
+        self._settled.clear()
+        self._runner = asyncio.create_task(self._keep_running(), name="worker")
 
     async def close(self) -> None:
         """End the parent and every child."""
+        if self._runner is None:
+            return
+        self._runner.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._runner
+        self._runner = None
 
     @property
     def backlog(self) -> int:
         """Validations asked for and not yet answered."""
-        raise NotImplementedError
+        return self._backlog
+
+    @property
+    def failure(self) -> str:
+        """Why the worker does not answer now, in one sentence; "" while it does or is starting."""
+        return "" if self.ready.is_set() or not self._settled.is_set() else self._failure
+
+    @property
+    def pid(self) -> int | None:
+        """The parent's process id, if it runs."""
+        return self._process.pid if self._process else None
+
+    async def versions(self) -> dict[str, str]:
+        """Versions of the interpreter, Pulser and the emulators by package. Raises: WorkerFault."""
+        await self._until_ready()
+        return dict(self._versions)
 
     async def device_spec(self, device: str) -> DeviceSpec:
         """The abstract representation of a Pulser device by name, or of a file. Raises: WorkerFault."""
-        raise NotImplementedError
+        found = await self._ask("device_spec", device=device)
+        text = found["text"]
+        spec_hash = hashlib.sha256(text.encode()).hexdigest()
+        return DeviceSpec(name=found["name"], text=text, hash=spec_hash, max_runs=found["max_runs"])
 
     async def validate(self, program: Program, shots: int, spec: DeviceSpec) -> Verdict:
-        """Check a program against a spec, as the resource would run it. Never raises for what the user did;
-        too much memory or time is a verdict too. Raises: WorkerFault when the worker itself is broken."""
-        raise NotImplementedError
+        """Check a program against a spec, as the resource would run it.
+
+        Never raises for what the user did; too much memory or time is a verdict too, and so is a program that
+        kills its validator twice.
+
+        Raises:
+            WorkerFault: The worker itself is broken.
+        """
+        self._backlog += 1
+        try:
+            await self._twice("validate", shots=shots, **_fields(program, spec))
+        except _Refused as refused:
+            return Verdict(ok=False, sentence=refused.message, spec_hash=spec.hash)
+        finally:
+            self._backlog -= 1
+        return Verdict(ok=True, sentence="", spec_hash=spec.hash)
 
     async def build(self, program: Program, spec: DeviceSpec) -> str:
-        """The sequence as a QPU takes it: AHS converted, variables assigned, on the spec's device, measured."""
-        raise NotImplementedError
+        """The sequence as a QPU takes it: AHS converted, variables assigned, on the spec's device, measured.
+
+        Raises:
+            WorkerFault: Not transient if the program cannot be built.
+        """
+        built = await self._ask("build", **_fields(program, spec))
+        text: str = built["text"]
+        return text
 
     async def evolve(
         self,
@@ -73,13 +184,173 @@ class Workers:
     ) -> dict[str, str]:
         """Emulate once in a child of its own and draw all `shots`; the child keeps them until `release`.
 
-        Returns provenance (backend, versions). Raises: WorkerFault (killed, memory, time).
+        Args:
+            job_id: Names the child; a child that has this name is replaced.
+            program: What to run.
+            spec: Of the resource.
+            shots: Of the whole job.
+            seed: The same program, shots and seed give the same shots.
+            options: `backend` (qutip, sv, mps, product, random; default: by size), `max_atoms`, `memory` (bytes),
+                `seconds` (wall).
+
+        Returns:
+            Provenance: backend and versions.
+
+        Raises:
+            WorkerFault: Refused, killed, out of memory or time. A cancelled call kills the child.
         """
-        raise NotImplementedError
+        limits = {"memory": JOB_MEMORY, "seconds": JOB_SECONDS, **options}
+        fields = {**_fields(program, spec), "shots": shots, "seed": seed, "options": limits}
+        try:
+            answer = await self._ask("evolve", job=job_id, **fields)
+        except asyncio.CancelledError:
+            self.release(job_id)
+            raise
+        finally:
+            self._progress.pop(job_id, None)
+        return {**answer["provenance"], "pulser": self._versions.get("pulser", "")}
 
     async def deal(self, job_id: int, first_shot: int, shots: int) -> dict[str, int]:
         """Counts of some of the drawn shots. Raises: WorkerFault if the child is gone (evolve again)."""
-        raise NotImplementedError
+        answer = await self._ask("deal", job=job_id, first=first_shot, shots=shots)
+        counts: dict[str, int] = answer["counts"]
+        return counts
+
+    def progress(self, job_id: int) -> float | None:
+        """The fraction of an evolution under way, if its emulator tells."""
+        return self._progress.get(job_id)
 
     def release(self, job_id: int) -> None:
         """End the job's child; unknown ids are ignored."""
+        if self._writer is not None:
+            self._writer.write(_encode({"op": "release", "job": job_id}) + b"\n")
+
+    # Requests
+
+    async def _twice(self, operation: str, **fields: Any) -> None:
+        """Ask again once if a process died: others may have killed it. The second time the program is to blame."""
+        try:
+            await self._ask(operation, **fields)
+        except _Refused:
+            raise
+        except WorkerFault as fault:
+            if not fault.transient or not self.ready.is_set():
+                raise
+            await self._ask(operation, **fields)
+
+    async def _ask(self, operation: str, **fields: Any) -> dict[str, Any]:
+        writer = await self._until_ready()
+        number = next(self._numbers)
+        future: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
+        self._pending[number] = future
+        if operation == "evolve":
+            self._job_of[number] = fields["job"]
+        try:
+            writer.write(_encode({"id": number, "op": operation, **fields}) + b"\n")
+            return _result(await future)
+        finally:
+            self._pending.pop(number, None)
+            self._job_of.pop(number, None)
+
+    async def _until_ready(self) -> asyncio.StreamWriter:
+        await self._settled.wait()  # bounded: a start ends within START_SECONDS
+        if self._writer is None or not self.ready.is_set():
+            raise WorkerFault(self._failure)
+        return self._writer
+
+    def _take(self, answer: _Answer) -> None:
+        if answer.ready is not None:
+            self._versions = answer.ready
+            self.ready.set()
+            self._settled.set()
+        elif answer.failed is not None:
+            self._failure = answer.failed
+        elif answer.progress is not None:
+            if answer.id in self._job_of:
+                self._progress[self._job_of[answer.id]] = answer.progress
+        elif (future := self._pending.get(answer.id)) and not future.done():
+            future.set_result(answer)
+
+    # The process
+
+    async def _keep_running(self) -> None:
+        pause, loop = BACKOFF_FIRST, asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            self._settled.clear()
+            self._failure = "the worker process died"
+            try:
+                await self._run_once()
+            except ConnectionError:
+                pass  # died with our request in its socket: like any death
+            except (OSError, TimeoutError, msgspec.DecodeError) as broken:
+                self._failure = f"the worker {self._python} cannot be run: {broken or 'it did not start in time'}"
+            finally:
+                self._fail_pending()
+            pause = BACKOFF_FIRST if loop.time() - began > HEALTHY_SECONDS else min(pause * 2, BACKOFF_MOST)
+            log.warning("worker ended", extra={"why": self._failure, "restart_in_seconds": pause})
+            await asyncio.sleep(pause)
+
+    async def _run_once(self) -> None:
+        launched = await launch(self._python, self._settings)
+        self._process, self._writer = launched.process, launched.writer
+        last_words: deque[str] = deque(maxlen=20)
+        listening = asyncio.create_task(_listen(launched.process, last_words), name="worker-stderr")
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                self._take_line(await launched.reader.readline())
+            while self._take_line(await launched.reader.readline()):
+                pass
+        finally:
+            self.ready.clear()
+            self._writer = None
+            await _end(launched)
+            await listening
+            self._process = None
+        if last_words and not self._failure.startswith("the interpreter"):
+            log.warning("worker's last words", extra={"stderr": "\n".join(last_words)})
+
+    def _take_line(self, line: bytes) -> bool:
+        if line:
+            self._take(_decode(line))
+        return bool(line)
+
+    def _fail_pending(self) -> None:
+        self._settled.set()
+        self.ready.clear()
+        self._progress.clear()
+        for future in self._pending.values():
+            if not future.done():
+                future.set_result(_Answer(fault=self._failure))
+
+
+def _fields(program: Program, spec: DeviceSpec) -> dict[str, Any]:
+    return {"sequence": program.sequence, "variables": program.variables, "spec": spec}
+
+
+def _result(answer: _Answer) -> dict[str, Any]:
+    if answer.refused is not None:
+        raise _Refused(answer.refused, transient=False)
+    if answer.fault is not None or answer.ok is None:
+        raise WorkerFault(answer.fault or "the worker gave no answer", transient=answer.transient)
+    return answer.ok
+
+
+async def _listen(process: asyncio.subprocess.Process, last_words: deque[str]) -> None:
+    """Keep the last lines that the worker and its children print."""
+    assert process.stderr is not None  # noqa: S101 (launched with a pipe)
+    while chunk := await process.stderr.read(1 << 16):
+        last_words.extend(chunk.decode(errors="replace").splitlines())
+
+
+async def _end(launched: Launched) -> None:
+    """Hang up, so that the parent kills its children and exits; kill it if it does not."""
+    launched.writer.close()
+    with contextlib.suppress(OSError):
+        await launched.writer.wait_closed()
+    try:
+        async with asyncio.timeout(5):
+            await launched.process.wait()
+    except TimeoutError:
+        launched.process.kill()
+        await launched.process.wait()

@@ -1,1 +1,1 @@
-"""The emulator process: stdlib, Pulser and the emulators only; runs under another interpreter."""
+"""The emulator process: stdlib, Pulser and the emulators only; runs under another interpreter than the daemon."""

@@ -1,0 +1,76 @@
+"""Start the worker's parent process under another interpreter, from wherever this qpud lies.
+
+That interpreter sees our folder `qpud` as a bare package and nothing else of ours: the daemon may run from a
+zipapp for another Python, whose site-packages would break Pulser's. `-I -B`: no PYTHON* variables, no user site, no
+current folder, no .pyc written (the folder may be read-only or another user's).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from pathlib import Path
+
+import msgspec
+
+BOOTSTRAP = """\
+import sys, types
+package = types.ModuleType("qpud")
+package.__path__ = [sys.argv[1]]
+sys.modules["qpud"] = package
+from qpud.worker.start import main
+main(int(sys.argv[2]), sys.argv[3])
+"""
+KEPT_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
+LINE_LIMIT = 64 << 20  # counts of a million distinct bitstrings fit
+FOLDER = Path(__file__).parent.parent
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the parent is told: number of validators, bytes and seconds that one validation may take."""
+
+    validators: int
+    validation_memory: int
+    validation_timeout: float
+
+
+class Launched(msgspec.Struct, frozen=True, kw_only=True):
+    """A running parent and our end of its socket pair."""
+
+    process: Process
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+
+async def launch(python: Path, settings: Settings) -> Launched:
+    """Start the parent. Raises: OSError if the interpreter cannot be run."""
+    ours, theirs = socket.socketpair()
+    with contextlib.ExitStack() as on_failure:
+        on_failure.callback(ours.close)
+        with theirs:
+            process = await _start(python, theirs, settings)
+        reader, writer = await asyncio.open_connection(sock=ours, limit=LINE_LIMIT)
+        on_failure.pop_all()
+    return Launched(process=process, reader=reader, writer=writer)
+
+
+async def _start(python: Path, theirs: socket.socket, settings: Settings) -> Process:
+    descriptor = theirs.fileno()
+    return await asyncio.create_subprocess_exec(
+        str(python),
+        *("-I", "-B", "-c", BOOTSTRAP, str(FOLDER), str(descriptor), msgspec.json.encode(settings).decode()),
+        stdin=DEVNULL,
+        stdout=DEVNULL,
+        stderr=PIPE,
+        pass_fds=(descriptor,),  # and nothing else: the daemon's listening sockets stay its own
+        env=_environment(),
+        start_new_session=True,  # Ctrl-C reaches the daemon only
+    )
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ}
+    return {**kept, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
