@@ -1,4 +1,4 @@
-"""Who is at the other end of a Unix socket, and the sockets and folders that make the answer trustworthy."""
+"""Who is at the other end of a Unix socket, and the sockets and folders that make the answer trustworthy (unix(7))."""
 
 from __future__ import annotations
 
@@ -57,9 +57,7 @@ def bind_unix(path: Path, mode: int = 0o660, group: str | None = None) -> socket
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with _failing_as(f"cannot listen on {path}"):
-            _bind_closed(listener, path, mode, group_id)
-            listener.listen(_BACKLOG)
-            listener.setblocking(False)
+            _bind(listener, path, mode, group_id)
     except BaseException:
         listener.close()
         raise
@@ -103,14 +101,21 @@ def user_name(user_id: int) -> str:
         return str(user_id)
 
 
-@functools.lru_cache(maxsize=4096)
 def user_id(name: str) -> int | None:
-    """The number of a user by name or by number as text; None if there is none. Blocks as `user_name` does."""
+    """The number of a user by name or by number as text; None if there is none.
+
+    Blocks as `user_name` does, once for each user found; a user added later is found without a restart.
+    """
     try:
-        return pwd.getpwnam(name).pw_uid
+        return _known_user_id(name)
     except (KeyError, ValueError):
         is_number = name.isascii() and name.isdigit() and len(name) <= 10
         return int(name) if is_number else None
+
+
+@functools.lru_cache(maxsize=4096)
+def _known_user_id(name: str) -> int:
+    return pwd.getpwnam(name).pw_uid
 
 
 def private_folder() -> Path:
@@ -167,19 +172,16 @@ def _is_answered(path: Path) -> bool:
         probe.setblocking(False)
         error = probe.connect_ex(bytes(path))
     # a full backlog (EAGAIN) or a socket of another user (EACCES) is alive too
-    return error != errno.ECONNREFUSED
+    return error not in {errno.ECONNREFUSED, errno.ENOENT}
 
 
-def _bind_closed(listener: socket.socket, path: Path, mode: int, group_id: int) -> None:
-    """Bind with no permission for anybody, then open up: nobody connects before owner and mode are right."""
-    before = os.umask(0o777)
-    try:
-        listener.bind(bytes(path))
-    finally:
-        os.umask(before)
-    if group_id != -1:
-        os.chown(path, -1, group_id)
+def _bind(listener: socket.socket, path: Path, mode: int, group_id: int) -> None:
+    """Bind and listen, in an order that lets nobody in before owner and mode are right: connecting needs listen(2)."""
+    listener.bind(bytes(path))
+    os.chown(path, -1, group_id)
     path.chmod(mode)
+    listener.listen(_BACKLOG)
+    listener.setblocking(False)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,164 @@
+"""munge credentials: a user id that the client's node vouches for (munge(7)).
+
+A credential is good once, on this host, until it expires: munged keeps the replay cache, so a second decoding
+answers "replayed". The cache lives and dies with munged.
+
+Waiting: a decoding takes 0.1 ms and is called from the event loop. libmunge 0.5.15 has its timeouts compiled in and
+no option for them: with munged stopped (SIGSTOP) a call returns after 10.1 s (5 attempts of 2 s), with a dead socket
+file after 2.3 s, without a file at once. So after a slow failure `Munge` refuses without asking munged, while a
+thread tries it once a second and lifts the refusal when it answers: a hanging munged stops the event loop once per
+hang, not once per request.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from qpud.core.errors import QpudError, Unauthenticated, Unavailable
+from qpud.site.libmunge import Code, Context, Libmunge, Option
+
+LONGEST_CREDENTIAL = 4096
+"""Characters; qrmi's have 143. munged would take a megabyte of payload, which qpud has no use for."""
+SLOW_SECONDS = 0.5
+"""A failure that takes longer starts the refusal."""
+PROBE_SECONDS = 1.0
+"""Pause between two attempts to reach a munged that did not answer."""
+
+_CREDENTIAL = re.compile(r"MUNGE:[A-Za-z0-9+/]+={0,2}:")
+
+
+class MungeIdentity(msgspec.Struct, frozen=True, kw_only=True):
+    """Who made a credential, and when."""
+
+    uid: int
+    gid: int
+    encoded_at: float
+    """Seconds since the epoch, UTC, by the clock of the client's node; whole seconds."""
+    ttl: int
+    """Seconds for which the credential is good."""
+
+
+class Munge:
+    """Decodes and makes credentials with the munged of this host. For one thread; close it, or use it in `with`.
+
+    Args:
+        socket: munged's socket; None takes QPUD_MUNGE_SOCKET of the environment, else libmunge's default.
+
+    Raises:
+        Unavailable: libmunge cannot be loaded.
+    """
+
+    def __init__(self, socket: Path | None = None) -> None:
+        configured = os.environ.get("QPUD_MUNGE_SOCKET")
+        self._socket = socket or (Path(configured) if configured else None)
+        self._libmunge = Libmunge()
+        # decoding sets a context to the credential's own values (munge.h): this one never encodes
+        self._context: Context | None = self._libmunge.new_context(self._socket)
+        self._closed = threading.Event()
+        self._refusing = threading.Event()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free libmunge's memory; closing twice does nothing. A thread that still probes munged ends by itself."""
+        self._closed.set()
+        if self._context is not None:
+            self._libmunge.free_context(self._context)
+            self._context = None
+
+    def decode(self, credential: str) -> MungeIdentity:
+        """Whom a credential proves. Blocks for 0.1 ms, or once for up to 10 s when munged hangs.
+
+        Raises:
+            Unauthenticated: It is garbage, of another key, expired, from the future, used before, or for others.
+            Unavailable: munged does not answer, or this object is closed.
+        """
+        text = credential.strip(" \t")
+        _require_form(text)
+        context = self._open_context()
+        started = time.monotonic()
+        code, uid, gid = self._libmunge.decode(text.encode("ascii"), context)
+        if code != Code.SUCCESS:
+            raise self._failure(code, context, time.monotonic() - started)
+        encoded_at = float(self._libmunge.encoded_at(context))
+        return MungeIdentity(uid=uid, gid=gid, encoded_at=encoded_at, ttl=self._libmunge.ttl(context))
+
+    def encode(self, ttl: int = 0, for_user: int | None = None) -> str:
+        """A fresh credential of this process's effective user, without payload.
+
+        Args:
+            ttl: Seconds for which it is good; 0 leaves it to munged (300).
+            for_user: The only user id that may decode it; None for anyone.
+
+        Raises:
+            Unavailable: munged does not answer.
+        """
+        context = self._libmunge.new_context(self._socket)
+        try:
+            self._libmunge.set_number(context, Option.TTL, ttl)
+            if for_user is not None:
+                self._libmunge.set_number(context, Option.UID_RESTRICTION, for_user)
+            code, credential = self._libmunge.encode(context)
+            if code != Code.SUCCESS:
+                raise Unavailable(f"munge makes no credential: {self._libmunge.reason(context)}")
+        finally:
+            self._libmunge.free_context(context)
+        return credential
+
+    def _open_context(self) -> Context:
+        if self._context is None:
+            raise Unavailable("munge is closed: the daemon is stopping")
+        if self._refusing.is_set():
+            raise Unavailable("munged does not answer; it is tried again every second")
+        return self._context
+
+    def _failure(self, code: int, context: Context, seconds: float) -> QpudError:
+        if Code.BAD_CREDENTIAL <= code <= Code.UNAUTHORIZED:
+            return Unauthenticated(_refusal(code))
+        if code in {Code.SOCKET, Code.TIMEOUT} and seconds > SLOW_SECONDS:
+            self._refusing.set()
+            threading.Thread(target=self._probe, name="qpud-munge-probe", daemon=True).start()
+        return Unavailable(f"munged does not answer: {self._libmunge.reason(context)}")
+
+    def _probe(self) -> None:
+        """Wait until munged answers again, then lift the refusal. Runs in its own thread, with its own context."""
+        while not self._closed.wait(PROBE_SECONDS):
+            try:
+                self.encode()
+            except Unavailable:
+                continue
+            self._refusing.clear()
+            return
+
+
+def _require_form(text: str) -> None:
+    """Keep from munged what cannot be a credential: NULs would cut it, megabytes would be copied."""
+    if len(text) > LONGEST_CREDENTIAL:
+        raise Unauthenticated(f"X-Munge-Cred has {len(text)} characters, at most {LONGEST_CREDENTIAL} are taken")
+    if not _CREDENTIAL.fullmatch(text):
+        raise Unauthenticated("X-Munge-Cred is no munge credential, which looks like MUNGE:…:")
+
+
+def _refusal(code: int) -> str:
+    reasons: dict[int, str] = {
+        Code.INVALID: "is invalid: it was altered, or made with the key of another cluster",
+        Code.EXPIRED: "has expired: make a fresh one for each request",
+        Code.REWOUND: "comes from the future: the clocks of the client's node and of this node differ",
+        Code.REPLAYED: "was used before: make a fresh one for each request",
+        Code.UNAUTHORIZED: "is meant for another user than the one of the daemon",
+    }
+    return f"the munge credential {reasons.get(code, f'is malformed (munge error {code})')}"
