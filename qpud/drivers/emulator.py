@@ -1,0 +1,230 @@
+"""The driver `emulator`: sequences evolve once in a child of the worker, and slices are dealt from the drawn shots.
+
+Nothing outlives the daemon: after a restart `find` says None and the slice runs again, with the same seed and hence
+the same shots.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from qpud.core.errors import QpudError
+from qpud.core.policy import ResourcePolicy
+from qpud.core.sequence import inspect
+from qpud.core.slices import Outcome, OutcomeState
+from qpud.drivers.base import (
+    DeviceSpec,
+    Health,
+    HealthState,
+    Program,
+    Refused,
+    SliceRequest,
+    Unreachable,
+    WorkersProtocol,
+)
+from qpud.drivers.workers import WorkerFault
+
+DEVICE = "AnalogDevice"  # where the policy names none
+DEALT_PER_SECOND = 1000.0  # assumed: once evolved, 50 shots take under 1 ms (facts/EMULATORS.md §5)
+HEALTH_SECONDS = 3.0
+
+
+class _Run:
+    """A slice under way; `outcome` is set when it has ended, also when it was cancelled."""
+
+    def __init__(self, request: SliceRequest, task: asyncio.Task[Outcome], canceled: Callable[[], Outcome]) -> None:
+        self.request = request
+        self.task = task
+        self.outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._canceled = canceled
+        task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[Outcome]) -> None:
+        if task.cancelled():
+            self.outcome.set_result(self._canceled())
+        elif error := task.exception():
+            self.outcome.set_exception(error)
+        else:
+            self.outcome.set_result(task.result())
+
+
+class EmulatorDriver:
+    """An emulator on the access node.
+
+    Args:
+        policy: Its section; MaxAtoms, MaxMemory and MaxRunTime bound a job.
+        workers: The worker process, shared by all drivers.
+        clock: Wall time.
+    """
+
+    def __init__(self, policy: ResourcePolicy, workers: WorkersProtocol, clock: Callable[[], float]) -> None:
+        self.name = policy.name
+        self._policy = policy
+        self._workers = workers
+        self._clock = clock
+        self._spec: DeviceSpec | None = None
+        self._runs: dict[str, _Run] = {}  # by tag, which is the device id too
+        self._evolved: dict[int, dict[str, str]] = {}  # job → provenance
+
+    async def open(self) -> None:
+        """Nothing to acquire: the worker is the daemon's."""
+
+    async def close(self) -> None:
+        """End all emulations of this resource."""
+        for job_id in {run.request.job_id for run in self._runs.values()} | set(self._evolved):
+            self.release(job_id)
+
+    async def spec(self) -> DeviceSpec:
+        """The configured device's spec; virtual devices are accepted besides.
+
+        Raises:
+            Unreachable: The worker does not answer.
+        """
+        if self._spec is None:
+            try:
+                found = await self._workers.device_spec(self._policy.device or DEVICE)
+            except WorkerFault as fault:
+                raise Unreachable(f"emulator {self.name}: {fault.message}") from fault
+            self._spec = msgspec.structs.replace(found, accepts_virtual=True)
+        return self._spec
+
+    async def health(self) -> Health:
+        """Whether the worker answers; one that is starting or busy is up."""
+        try:
+            async with asyncio.timeout(HEALTH_SECONDS):
+                await self._workers.device_spec(self._policy.device or DEVICE)
+        except WorkerFault as fault:
+            return Health(state=HealthState.DOWN, message=fault.message)
+        except TimeoutError:
+            return Health(state=HealthState.UP, message="the worker is starting or busy")
+        return Health(state=HealthState.UP)
+
+    def shots_for(self, seconds: float) -> int:
+        """Shots dealt in `seconds` once the sequence is evolved, which is paid once per job."""
+        return max(1, int(seconds * DEALT_PER_SECOND))
+
+    async def start(self, request: SliceRequest) -> str:
+        """Begin to emulate, or to deal if the job is emulated; the id is the tag.
+
+        Raises:
+            Refused: More atoms than MaxAtoms, or no readable program.
+            Unreachable: The worker does not answer.
+        """
+        self._check_atoms(request.program)
+        spec = await self.spec()
+        if request.tag not in self._runs:
+            self._forget_ended(request.job_id)
+            task = asyncio.create_task(self._run(request, spec), name=f"emulate-{request.tag}")
+            self._runs[request.tag] = _Run(request, task, self._canceled_since(self._clock()))
+        return request.tag
+
+    async def wait(self, device_id: str, request: SliceRequest) -> Outcome:
+        """Wait for the end of a slice; one that is not known has failed and may be started again."""
+        if (run := self._runs.get(device_id)) is None:
+            now = self._clock()
+            gone = f"emulator {self.name} knows no slice {request.tag}"
+            return _failed(gone, transient=True, started_at=now, ended_at=now)
+        return await asyncio.shield(run.outcome)
+
+    async def find(self, request: SliceRequest) -> str | None:
+        """The id of a slice of this life of the daemon; emulations do not outlive it."""
+        return request.tag if request.tag in self._runs else None
+
+    async def cancel(self, device_id: str) -> None:
+        """Kill the emulation; late or twice is harmless."""
+        if run := self._runs.get(device_id):
+            run.task.cancel()
+
+    def release(self, job_id: int) -> None:
+        """Drop the job's shots and whatever runs for it."""
+        for run in [run for run in self._runs.values() if run.request.job_id == job_id]:
+            run.task.cancel()
+            del self._runs[run.request.tag]
+        self._evolved.pop(job_id, None)
+        self._workers.release(job_id)
+
+    def _check_atoms(self, program: Program) -> None:
+        try:
+            facts = inspect(program.sequence)
+        except QpudError as error:
+            raise Refused(error.message, transient=False) from None
+        mapping = program.variables.get("qubits")
+        atoms = len(mapping) if facts.mappable and isinstance(mapping, Mapping) else facts.atoms
+        if atoms > (most := self._policy.max_atoms):
+            raise Refused(f"{atoms} atoms exceed MaxAtoms {most} of emulator {self.name}", transient=False)
+
+    def _forget_ended(self, job_id: int) -> None:
+        for tag in [tag for tag, run in self._runs.items() if run.request.job_id == job_id and run.task.done()]:
+            del self._runs[tag]
+
+    async def _run(self, request: SliceRequest, spec: DeviceSpec) -> Outcome:
+        started = self._clock()
+        try:
+            provenance = await self._emulated(request, spec)
+            counts = await self._deal(request, spec)
+        except WorkerFault as fault:
+            self._evolved.pop(request.job_id, None)
+            ended = self._clock()
+            return _failed(fault.message, transient=fault.transient, started_at=started, ended_at=ended)
+        ended = self._clock()
+        return Outcome(
+            state=OutcomeState.DONE,
+            counts=counts,
+            started_at=started,
+            ended_at=ended,
+            qpu_seconds=ended - started,
+            provenance=provenance,
+        )
+
+    async def _deal(self, request: SliceRequest, spec: DeviceSpec) -> dict[str, int]:
+        try:
+            return await self._workers.deal(request.job_id, request.first_shot, request.shots)
+        except WorkerFault as fault:
+            if not fault.transient:
+                raise
+        del self._evolved[request.job_id]  # the child is gone: the same seed draws the same shots again
+        await self._emulated(request, spec)
+        return await self._workers.deal(request.job_id, request.first_shot, request.shots)
+
+    async def _emulated(self, request: SliceRequest, spec: DeviceSpec) -> dict[str, str]:
+        """Evolve the job unless that is done; returns the provenance."""
+        if request.job_id not in self._evolved:
+            provenance = await self._workers.evolve(
+                request.job_id,
+                request.program,
+                spec,
+                shots=request.job_shots,
+                seed=request.seed,
+                options={"memory": self._policy.max_memory, "seconds": self._policy.max_run_time},
+            )
+            self._evolved[request.job_id] = {"driver": "emulator", **provenance}
+        return self._evolved[request.job_id]
+
+    def _canceled_since(self, started: float) -> Callable[[], Outcome]:
+        def canceled() -> Outcome:
+            ended = self._clock()
+            return Outcome(
+                state=OutcomeState.CANCELED,
+                counts={},
+                started_at=started,
+                ended_at=ended,
+                qpu_seconds=ended - started,
+                message="the emulation was stopped",
+            )
+
+        return canceled
+
+
+def _failed(message: str, *, transient: bool, started_at: float, ended_at: float) -> Outcome:
+    return Outcome(
+        state=OutcomeState.FAILED,
+        counts={},
+        started_at=started_at,
+        ended_at=ended_at,
+        qpu_seconds=ended_at - started_at,
+        message=message,
+        transient=transient,
+    )
