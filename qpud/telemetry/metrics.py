@@ -1,54 +1,206 @@
-"""Prometheus metrics: every series of qpud in one file (skeleton: the interface the scheduler and api call)."""
+"""Prometheus metrics: every series of qpud in one file, on a registry of their own.
+
+Labels are resource, queue, state and other bounded words; never a user, job or raw path. Every series of a
+configured resource and queue exists at 0 from the start, so that rates and alerts see the first event.
+"""
 
 from __future__ import annotations
 
+import platform
+from collections.abc import Iterable, Sequence
+from itertools import product
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+
+from qpud import __version__
+
+ENDED_STATES = ("DONE", "CANCELED", "ERROR")
+SLICE_STATES = ("DONE", "CANCELED", "FAILED")
+UNFINISHED_STATES = ("PENDING", "RUNNING")
+RESOURCE_STATES = ("up", "down", "unreachable", "drained")
+DRIVER_ERRORS = ("unreachable", "refused", "failed", "spec")
+VERDICTS = ("ok", "invalid", "cached", "deferred", "fault")
+CODE_CLASSES = ("2xx", "4xx", "5xx")
+
+WAIT_BUCKETS = (0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 4 * 3600.0, 86400.0)
+GAP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0)
+VALIDATION_BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0)
+COMMIT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0)
+OPERATIONS_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
+HTTP_BUCKETS = (0.001, 0.0025, 0.01, 0.05, 0.25, 1.0, 5.0)
+
 
 class Metrics:
-    """All series, on a registry of their own. Labels are resource, queue, state and other bounded words only."""
+    """All series.
 
-    def __init__(self, resources: tuple[str, ...], queues: tuple[str, ...]) -> None: ...
+    Args:
+        resources: Names of the configured resources.
+        queues: Names of the configured queues.
+    """
+
+    def __init__(self, resources: tuple[str, ...], queues: tuple[str, ...]) -> None:
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._http: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}  # labels() costs more than inc()
+        self._make_build_info()
+        self._make_jobs()
+        self._make_slices()
+        self._make_resources()
+        self._make_daemon()
+        self.cover(resources, queues)
+
+    def cover(self, resources: Sequence[str], queues: Sequence[str]) -> None:
+        """Create the series of these resources and queues at 0; call it again after a reload."""
+        for resource, queue in product(resources, queues):
+            for family in (self._submitted, self._waits, self._shots, self._busy, self._setup, self._preemptions):
+                family.labels(resource, queue)
+            _each(self._ended, (resource, queue), ENDED_STATES)
+            _each(self._slices, (resource, queue), SLICE_STATES)
+            _each(self._depth, (resource, queue), UNFINISHED_STATES)
+        for resource in resources:
+            self._gaps.labels(resource)
+            _each(self._driver_errors, (resource,), DRIVER_ERRORS)
+            _each(self._resource_state, (resource,), RESOURCE_STATES)
+        _each(self._validations, (), VERDICTS)
+
+    def _make_build_info(self) -> None:
+        info = self._gauge("build_info", "Version of qpud and its interpreter.", "version", "python_version")
+        info.labels(__version__, platform.python_version()).set(1)
+
+    def _make_jobs(self) -> None:
+        where = ("resource", "queue")
+        self._submitted = self._counter("jobs_submitted", "Jobs accepted.", *where)
+        self._ended = self._counter("jobs_ended", "Jobs that ended, by final state.", *where, "state")
+        self._depth = self._gauge("jobs_unfinished", "Jobs that have not ended, by state.", *where, "state")
+        self._waits = self._histogram(
+            "job_wait_seconds", "Time from submission to the first slice.", WAIT_BUCKETS, *where
+        )
+
+    def _make_slices(self) -> None:
+        where = ("resource", "queue")
+        self._slices = self._counter("slices_ended", "Slices that ended, by outcome.", *where, "state")
+        self._shots = self._counter("shots", "Shots obtained.", *where)
+        self._busy = self._counter("resource_busy_seconds", "Time charged to jobs, set-up included.", *where)
+        self._setup = self._counter("resource_setup_seconds", "Time charged for changes of the register.", *where)
+        self._preemptions = self._counter("preemptions", "Jobs that yielded to a higher tier.", *where)
+        self._gaps = self._histogram(
+            "slice_gap_seconds", "Idle time between two slices while work was waiting.", GAP_BUCKETS, "resource"
+        )
+
+    def _make_resources(self) -> None:
+        self._driver_errors = self._counter("driver_errors", "Faults of drivers, by kind.", "resource", "kind")
+        self._resource_state = self._gauge(
+            "resource_state", "Whether the resource is in this state (1) or not (0).", "resource", "state"
+        )
+
+    def _make_daemon(self) -> None:
+        self._sessions = self._gauge("sessions_open", "Open sessions.")
+        self._validations = self._counter("validations", "Validations of sequences, by verdict.", "verdict")
+        self._validation_times = self._histogram(
+            "validation_seconds", "Time of validations that were not answered from the cache.", VALIDATION_BUCKETS
+        )
+        self._commit_times = self._histogram("commit_seconds", "Time of group commits.", COMMIT_BUCKETS)
+        self._commit_sizes = self._histogram(
+            "commit_operations", "Operations that shared one commit.", OPERATIONS_BUCKETS
+        )
+        self._requests = self._counter(
+            "http_requests", "HTTP requests, by route template, method and class of code.", "route", "method", "code"
+        )
+        self._request_times = self._histogram(
+            "http_request_seconds", "Time to answer HTTP requests, without time held by ?wait=.", HTTP_BUCKETS, "route"
+        )
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"qpud_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"qpud_{name}", text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
+        return Histogram(f"qpud_{name}", text, labels, registry=self.registry, buckets=buckets)
+
+    def routes(self, routes: Iterable[tuple[str, str]]) -> None:
+        """Create the series of these HTTP routes (template, method) at 0."""
+        for path, method in routes:
+            self._request_times.labels(path)
+            _each(self._requests, (path, method), CODE_CLASSES)
 
     def job_submitted(self, resource: str, queue: str) -> None:
         """Count an accepted job."""
+        self._submitted.labels(resource, queue).inc()
 
     def job_started(self, resource: str, queue: str, waited_seconds: float) -> None:
         """Count the first slice of a job and its wait since submission."""
+        self._waits.labels(resource, queue).observe(waited_seconds)
 
     def job_ended(self, resource: str, queue: str, state: str) -> None:
         """Count a job that became DONE, CANCELED or ERROR."""
+        self._ended.labels(resource, queue, state).inc()
 
     def slice_ended(
         self, resource: str, queue: str, state: str, shots: int, qpu_seconds: float, setup_seconds: float
     ) -> None:
         """Count an ended slice with the shots obtained and the QPU seconds charged (set-up included)."""
+        self._slices.labels(resource, queue, state).inc()
+        self._shots.labels(resource, queue).inc(shots)
+        self._busy.labels(resource, queue).inc(qpu_seconds)
+        self._setup.labels(resource, queue).inc(setup_seconds)
 
     def preempted(self, resource: str, queue: str) -> None:
         """Count a job of `queue` that yielded to a higher tier."""
+        self._preemptions.labels(resource, queue).inc()
 
     def gap(self, resource: str, seconds: float) -> None:
         """Observe the idle wall time between the end of a slice and the next start while work was waiting."""
+        self._gaps.labels(resource).observe(seconds)
 
     def driver_error(self, resource: str, kind: str) -> None:
         """Count a driver fault; kind is unreachable, refused, failed or spec."""
+        self._driver_errors.labels(resource, kind).inc()
 
     def resource_state(self, resource: str, state: str) -> None:
         """Set the state of a resource: up, down, unreachable or drained (one of them is 1)."""
+        for each in RESOURCE_STATES:
+            self._resource_state.labels(resource, each).set(each == state)
 
     def depth(self, resource: str, queue: str, state: str, jobs: int) -> None:
         """Set the number of unfinished jobs in state PENDING or RUNNING."""
+        self._depth.labels(resource, queue, state).set(jobs)
 
     def sessions(self, active: int) -> None:
         """Set the number of open sessions."""
+        self._sessions.set(active)
 
     def validation(self, verdict: str, seconds: float) -> None:
         """Count a validation: ok, invalid, cached, deferred or fault; observe its time unless cached."""
+        self._validations.labels(verdict).inc()
+        if verdict != "cached":
+            self._validation_times.observe(seconds)
 
     def commit(self, operations: int, seconds: float) -> None:
         """Observe one group commit: how many operations shared it and how long it took."""
+        self._commit_sizes.observe(operations)
+        self._commit_times.observe(seconds)
 
     def http(self, route: str, method: str, code: int, seconds: float) -> None:
         """Observe one HTTP answer; route is the template, never the raw path."""
+        key = (route, method, code // 100)
+        pair = self._http.get(key)
+        if pair is None:
+            pair = self._http[key] = self._bind_http(*key)
+        pair[0].inc()
+        pair[1].observe(seconds)
+
+    def _bind_http(self, route: str, method: str, hundreds: int) -> tuple[Counter, Histogram]:
+        return self._requests.labels(route, method, f"{hundreds}xx"), self._request_times.labels(route)
 
     def render(self) -> bytes:
         """The text exposition format, for GET /metrics."""
-        return b""
+        return generate_latest(self.registry)
+
+
+def _each(family: Counter | Gauge, labels: tuple[str, ...], words: Iterable[str]) -> None:
+    for word in words:
+        family.labels(*labels, word)

@@ -1,0 +1,129 @@
+"""Request bodies: read within the limit, inflate within the limit, decode with a readable complaint."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.types import Receive
+
+from qpud.api.call import Call
+from qpud.core.errors import BadRequest, Invalid, TooLarge
+
+T = TypeVar("T")
+BODY_SECONDS = 60.0  # a client that sends no more of its body for so long is gone
+WINDOW = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}  # zlib's wbits of each Content-Encoding
+
+
+async def read_body(call: Call, limit: int) -> bytes:
+    """The whole body, inflated.
+
+    Args:
+        call: The request; nothing of its body has been read.
+        limit: MaxBodySize in bytes, for the body as sent and as inflated.
+
+    Raises:
+        TooLarge: By Content-Length, while reading, or while inflating.
+        BadRequest: An unknown Content-Encoding, damaged data, or the client stopped sending.
+    """
+    announced = call.headers.get(b"content-length", b"")
+    if announced.isdigit() and int(announced[:19]) > limit:
+        raise _too_large(f"of {int(announced[:19])} bytes", limit)
+    body = await _receive(call.receive, limit)
+    encoding = call.headers.get(b"content-encoding")
+    return body if encoding is None else inflate(body, encoding.strip().lower(), limit)
+
+
+async def _receive(receive: Receive, limit: int) -> bytes:
+    chunks: list[bytes] = []
+    size, more = 0, True
+    while more:
+        chunk, more = await _chunk(receive)
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > limit:
+            raise _too_large("as sent", limit)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+async def _chunk(receive: Receive) -> tuple[bytes, bool]:
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            message = await receive()
+    except TimeoutError:
+        raise BadRequest(f"nothing more of the body arrived for {BODY_SECONDS:.0f} s") from None
+    if message["type"] == "http.disconnect":
+        raise BadRequest("the connection was closed in the middle of the body")
+    return message.get("body", b""), message.get("more_body", False)
+
+
+def inflate(body: bytes, encoding: bytes, limit: int) -> bytes:
+    """Undo a Content-Encoding, never producing more than `limit` bytes.
+
+    Raises:
+        TooLarge: The inflated body exceeds the limit: a "gzip bomb" stops here.
+        BadRequest: Not gzip or deflate, or damaged or cut short.
+    """
+    if encoding in (b"identity", b""):
+        return body
+    if encoding not in WINDOW:
+        name = encoding[:30].decode("latin-1")
+        raise BadRequest(f"Content-Encoding {name!r} is unknown: send gzip, deflate or identity")
+    inflater = zlib.decompressobj(WINDOW[encoding])
+    try:
+        inflated = inflater.decompress(body, limit + 1)
+    except zlib.error:
+        raise BadRequest(f"the body is not valid {encoding.decode()}") from None
+    if len(inflated) > limit:
+        raise _too_large("once inflated", limit)
+    if not inflater.eof or inflater.unused_data:
+        raise BadRequest(f"the {encoding.decode()} body is cut short or has a tail")
+    return inflated
+
+
+def _too_large(how: str, limit: int) -> TooLarge:
+    return TooLarge(f"the body {how} exceeds MaxBodySize {limit} bytes")
+
+
+def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    """Decode a JSON body.
+
+    Raises:
+        BadRequest: Not JSON (NaN is not), not UTF-8, or nested too deeply to read.
+        Invalid: JSON, but not of the expected form.
+    """
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise Invalid(f"the body is not valid: {_readable(error)}") from None
+    except msgspec.DecodeError as error:
+        raise BadRequest(_malformed(body, error)) from None
+    except UnicodeDecodeError:
+        raise BadRequest("the body is not UTF-8") from None
+    except RecursionError:  # msgspec counts its depth and unwinds cleanly; no type of ours is recursive
+        raise BadRequest("the body is nested too deeply") from None
+
+
+def _readable(error: Exception) -> str:
+    said, _, where = str(error).replace("`", "").partition(" - at ")
+    field = where.removeprefix("$").removeprefix(".")
+    said = said[:1].lower() + said[1:]
+    return f"{said}, in {field}" if field else said
+
+
+def _malformed(body: bytes, error: Exception) -> str:
+    if not body.strip():
+        return "the body is empty, JSON is expected"
+    return f"the body is not JSON: {str(error).removeprefix('JSON is malformed: ')}"
+
+
+def optional(decoder: msgspec.json.Decoder[T], body: bytes, default: T) -> T:
+    """Decode a body that may be left out. Raises: as `decode`."""
+    return decode(decoder, body) if body else default
+
+
+def decoder_of(shape: Any) -> msgspec.json.Decoder[Any]:
+    """A decoder for one wire type, to be made once."""
+    return msgspec.json.Decoder(shape)

@@ -1,0 +1,224 @@
+"""The native dialect, `/v1/…`: sessions and jobs. Resources and administration are in native_admin.py."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import msgspec
+
+from qpud.api import views, wire
+from qpud.api.bodies import decode, decoder_of, optional
+from qpud.api.call import Call, Reply, answer
+from qpud.api.parts import Parts
+from qpud.api.route import Dialect, Route
+from qpud.core import verbs
+from qpud.core.errors import BadRequest, Invalid
+from qpud.core.session import Hint
+
+LONGEST_KEY = 255
+LONGEST_BATCH = 1000
+
+_session_ask = decoder_of(wire.SessionAsk)
+_text_asks = decoder_of(wire.JobAsk | list[wire.JobAsk])
+_object_asks = decoder_of(wire.JobObjectAsk | list[wire.JobObjectAsk])
+_raw_text = decoder_of(str)
+
+
+async def open_session(parts: Parts, call: Call) -> Reply:
+    """Open a session, or return the open one of the same user and Slurm job, with a token."""
+    who = parts.caller(call)
+    ask: wire.SessionAsk = optional(_session_ask, call.body, wire.SessionAsk())
+    grant = await parts.service.open_session(
+        who,
+        verbs.OpenSession(
+            user_id=parts.user_id(ask.user),
+            slurm_job_id=None if ask.slurm_job_id is None else str(ask.slurm_job_id),
+            queue=ask.queue,
+            share=ask.share,
+            hint=ask.hint or Hint.NONE,
+            expected_qpu_seconds=ask.expected_qpu_seconds,
+            account=ask.account,
+        ),
+    )
+    return answer(views.grant_view(grant, _idle_timeout(parts)), 201 if grant.created else 200)
+
+
+async def list_sessions(parts: Parts, call: Call) -> Reply:
+    """The caller's sessions, newest first; everybody's for an administrator."""
+    who, ask = parts.caller(call), call.query(wire.SessionQuery)
+    which = verbs.SessionFilter(user_id=parts.user_id(ask.user), slurm_job_id=ask.slurm_job_id, active=ask.active)
+    found = await parts.service.list_sessions(who, which)
+    return answer([views.session_view(session, _idle_timeout(parts)) for session in found])
+
+
+async def get_session(parts: Parts, call: Call) -> Reply:
+    """One session."""
+    session = await parts.service.get_session(parts.caller(call), call.params["session"])
+    return answer(views.session_view(session, _idle_timeout(parts)))
+
+
+async def close_session(parts: Parts, call: Call) -> Reply:
+    """Close a session and cancel its unfinished jobs; closing twice changes nothing."""
+    session = await parts.service.close_session(parts.caller(call), call.params["session"])
+    return answer(views.session_view(session, _idle_timeout(parts)))
+
+
+def _idle_timeout(parts: Parts) -> float:
+    return parts.service.policy.daemon.session_idle_timeout
+
+
+async def submit(parts: Parts, call: Call) -> Reply:
+    """Submit one job, or a list as one batch, durably; the session by X-Warden-Session or its token as Bearer."""
+    who = parts.caller(call)
+    asks, is_batch = _job_asks(call)
+    jobs = await parts.service.submit(who, parts.session_ref(call), asks, idempotency_key(call))
+    found = [views.job_view(job, parts.user_name) for job in jobs]
+    return answer(found if is_batch else found[0], 201)
+
+
+def _job_asks(call: Call) -> tuple[list[verbs.JobRequest], bool]:
+    try:
+        asked = _text_asks.decode(call.body)
+    except (ValueError, RecursionError):  # read again: objects are rare, and this decoder makes the message
+        asked = decode(_object_asks, call.body)
+    if not isinstance(asked, list):
+        return [_job_request(asked, call.resource)], False
+    if not 0 < len(asked) <= LONGEST_BATCH:
+        raise Invalid(f"a batch of {len(asked)} jobs is outside 1 … {LONGEST_BATCH}")
+    return [_job_request(one, call.resource) for one in asked], True
+
+
+def _job_request(ask: wire.JobAsk | wire.JobObjectAsk, resource: str | None) -> verbs.JobRequest:
+    return verbs.JobRequest(
+        sequence=ask.sequence if isinstance(ask, wire.JobAsk) else _sequence_text(ask.sequence),
+        shots=ask.shots,
+        variables=ask.variables or {},
+        resource=ask.resource or resource,
+        name=ask.name,
+        tags=tuple(ask.tags or ()),
+    )
+
+
+def _sequence_text(raw: msgspec.Raw) -> str:
+    text = bytes(raw)
+    if text.startswith(b'"'):
+        return str(decode(_raw_text, text))
+    if not text.startswith(b"{"):
+        raise Invalid("the body is not valid: expected str or object, in sequence")
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        raise BadRequest("the body is not UTF-8") from None
+
+
+def idempotency_key(call: Call) -> str | None:
+    """The Idempotency-Key header. Raises: BadRequest when it is longer than 255 characters."""
+    key = call.header(b"idempotency-key")
+    if key is not None and len(key) > LONGEST_KEY:
+        raise BadRequest(f"an Idempotency-Key of {len(key)} characters exceeds {LONGEST_KEY}")
+    return key
+
+
+async def list_jobs(parts: Parts, call: Call) -> Reply:
+    """The caller's jobs, newest first, in pages; everybody's for an administrator."""
+    who, ask = parts.caller(call), call.query(wire.JobQuery)
+    which = verbs.JobFilter(
+        states=ask.state,
+        user_id=parts.user_id(ask.user),
+        session_id=ask.session,
+        queue=ask.queue,
+        resource=call.resource,
+        name=ask.name,
+        tag=ask.tag,
+        batch_id=ask.batch,
+        limit=ask.limit,
+        before=ask.before,
+    )
+    page = await parts.service.list_jobs(who, which)
+    jobs = [views.job_view(job, parts.user_name) for job in page.jobs]
+    return answer(wire.JobList(jobs=jobs, next=page.next))
+
+
+async def get_job(parts: Parts, call: Call) -> Reply:
+    """One job, by id or uuid; with `wait` as soon as it changes."""
+    ask = partial(parts.service.get_job, parts.caller(call), call.params["job"])
+    job = await parts.waits.hold(call, call.query(wire.WaitQuery).wait, ask)
+    return answer(views.job_view(job, parts.user_name))
+
+
+async def get_result(parts: Parts, call: Call) -> Reply:
+    """Counts so far and where they come from; with `wait` at the job's end."""
+    ask = partial(parts.service.result, parts.caller(call), call.params["job"])
+    result = await parts.waits.hold(call, call.query(wire.WaitQuery).wait, ask)
+    return answer(views.result_view(result, parts.user_name))
+
+
+async def cancel_job(parts: Parts, call: Call) -> Reply:
+    """Stop a job; tells what had already run. A job that has ended stays as it is."""
+    done = await parts.service.cancel_job(parts.caller(call), call.params["job"])
+    return answer(views.cancel_view(done, parts.user_name))
+
+
+async def hold_job(parts: Parts, call: Call) -> Reply:
+    """Keep a job from starting further slices until it is released."""
+    job = await parts.service.hold_job(parts.caller(call), call.params["job"])
+    return answer(views.job_view(job, parts.user_name))
+
+
+async def release_job(parts: Parts, call: Call) -> Reply:
+    """Undo a hold."""
+    job = await parts.service.release_job(parts.caller(call), call.params["job"])
+    return answer(views.job_view(job, parts.user_name))
+
+
+async def job_logs(parts: Parts, call: Call) -> Reply:
+    """The job's story in sentences, oldest first."""
+    lines = await parts.service.job_logs(parts.caller(call), call.params["job"])
+    return answer(wire.Story(lines=[wire.Line(at=wire.moment(line.at), text=line.text) for line in lines]))
+
+
+EXAMPLE_JOB = wire.JobAsk(
+    sequence='{"version":"1","name":"adiabatic","register":[]}', shots=500, name="adiabatic 3x3", tags=["paper"]
+)
+
+route = partial(Route, dialect=Dialect.NATIVE)
+
+ROUTES = (
+    route(
+        method="POST",
+        path="/v1/sessions",
+        endpoint=open_session,
+        body=wire.SessionAsk,
+        reply=wire.SessionGrant,
+        status=201,
+        example=wire.SessionAsk(queue="development", hint=Hint.QC_HEAVY, slurm_job_id="4242"),
+    ),
+    route(
+        method="GET",
+        path="/v1/sessions",
+        endpoint=list_sessions,
+        query=wire.SessionQuery,
+        reply=list[wire.SessionView],
+    ),
+    route(method="GET", path="/v1/sessions/{session}", endpoint=get_session, reply=wire.SessionView),
+    route(method="DELETE", path="/v1/sessions/{session}", endpoint=close_session, reply=wire.SessionView),
+    route(
+        method="POST",
+        path="/v1/jobs",
+        endpoint=submit,
+        body=wire.JobAsk | list[wire.JobAsk],
+        reply=wire.JobView | list[wire.JobView],
+        status=201,
+        example=EXAMPLE_JOB,
+    ),
+    route(method="GET", path="/v1/jobs", endpoint=list_jobs, query=wire.JobQuery, reply=wire.JobList),
+    route(method="GET", path="/v1/jobs/{job}", endpoint=get_job, query=wire.WaitQuery, reply=wire.JobView),
+    route(method="DELETE", path="/v1/jobs/{job}", endpoint=cancel_job, reply=wire.CancelView),
+    route(method="POST", path="/v1/jobs/{job}/cancel", endpoint=cancel_job, reply=wire.CancelView),
+    route(method="POST", path="/v1/jobs/{job}/hold", endpoint=hold_job, reply=wire.JobView),
+    route(method="POST", path="/v1/jobs/{job}/release", endpoint=release_job, reply=wire.JobView),
+    route(method="GET", path="/v1/jobs/{job}/logs", endpoint=job_logs, reply=wire.Story),
+    route(
+        method="GET", path="/v1/jobs/{job}/result", endpoint=get_result, query=wire.WaitQuery, reply=wire.ResultView
+    ),
+)

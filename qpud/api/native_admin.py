@@ -1,0 +1,165 @@
+"""The native dialect, `/v1/…`: queue, resources, accounting and administration."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import msgspec
+
+from qpud import __version__
+from qpud.api import views, wire
+from qpud.api.bodies import decoder_of, optional
+from qpud.api.call import Call, Reply, answer
+from qpud.api.parts import Parts
+from qpud.api.route import Dialect, Route
+from qpud.core import verbs
+
+_drain_ask = decoder_of(wire.DrainAsk)
+
+
+async def show_queue(parts: Parts, call: Call) -> Reply:
+    """Unfinished jobs in the order in which the scheduler would take them, each with its reason in words."""
+    who, _ = parts.caller(call), call.query(wire.ResourceQuery)
+    entries = await parts.service.queue(who, call.resource)
+    return answer(wire.QueueView(queue=[views.queue_line(entry) for entry in entries]))
+
+
+async def list_resources(parts: Parts, call: Call) -> Reply:
+    """All resources with their state."""
+    parts.caller(call)
+    lines = [views.resource_line(view) for view in await parts.service.resources()]
+    return answer(wire.ResourceList(resources=lines, default=parts.service.policy.default_resource))
+
+
+async def show_spec(parts: Parts, call: Call) -> Reply:
+    """The current device spec of a resource."""
+    parts.caller(call)
+    spec = await parts.service.spec(call.params["name"])
+    return answer(
+        wire.SpecView(
+            name=spec.name,
+            hash=spec.hash,
+            max_runs=spec.max_runs,
+            accepts_virtual=spec.accepts_virtual,
+            spec=msgspec.Raw(spec.text.encode()),
+        )
+    )
+
+
+async def drain(parts: Parts, call: Call) -> Reply:
+    """Start nothing more on the resource, across restarts too; the slice in flight ends. Administrators only."""
+    who = parts.caller(call)
+    ask: wire.DrainAsk = optional(_drain_ask, call.body, wire.DrainAsk())
+    return answer(views.resource_line(await parts.service.drain(who, call.params["name"], ask.reason)))
+
+
+async def resume(parts: Parts, call: Call) -> Reply:
+    """Undo a drain. Administrators only."""
+    return answer(views.resource_line(await parts.service.resume(parts.caller(call), call.params["name"])))
+
+
+async def info(parts: Parts, call: Call) -> Reply:
+    """What this daemon is: version, queues with tier and limits, resources."""
+    parts.caller(call)
+    policy = parts.service.policy
+    return answer(
+        wire.Info(
+            version=__version__,
+            api_versions=["v1"],
+            urls=views.urls(policy.daemon.listen),
+            default_queue=policy.default_queue,
+            default_resource=policy.default_resource,
+            max_body_size=policy.daemon.max_body_size,
+            queues=[views.queue_policy_line(queue) for queue in policy.queues.values()],
+            resources=[views.resource_line(view) for view in await parts.service.resources()],
+        )
+    )
+
+
+async def reconfigure(parts: Parts, call: Call) -> Reply:
+    """Reload the policy file whole, or refuse it whole with the reason. Administrators only."""
+    return answer(wire.Reconfigured(warnings=await parts.service.reconfigure(parts.caller(call))))
+
+
+async def account_users(parts: Parts, call: Call) -> Reply:
+    """Sums per user over closed sessions."""
+    rows, total = await parts.service.account_users(parts.caller(call), _accounting(parts, call))
+    return answer(wire.UserPage(users=[views.user_line(row, parts.user_name) for row in rows], total=total))
+
+
+async def account_sessions(parts: Parts, call: Call) -> Reply:
+    """Closed sessions with the number of their jobs."""
+    rows, total = await parts.service.account_sessions(parts.caller(call), _accounting(parts, call))
+    idle_timeout = parts.service.policy.daemon.session_idle_timeout
+    lines = [wire.SessionSumLine(session=views.session_view(row.session, idle_timeout), jobs=row.jobs) for row in rows]
+    return answer(wire.SessionSumPage(sessions=lines, total=total))
+
+
+async def account_jobs(parts: Parts, call: Call) -> Reply:
+    """Jobs of closed sessions with their times."""
+    rows, total = await parts.service.account_jobs(parts.caller(call), _accounting(parts, call))
+    lines = [
+        wire.JobSumLine(
+            job=views.job_view(row.job, parts.user_name),
+            execution_seconds=row.execution_seconds,
+            wait_seconds=row.wait_seconds,
+        )
+        for row in rows
+    ]
+    return answer(wire.JobSumPage(jobs=lines, total=total))
+
+
+def _accounting(parts: Parts, call: Call) -> verbs.AccountingFilter:
+    ask = call.query(wire.AccountingQuery)
+    found = (parts.user_id(user) for user in ask.user)
+    return verbs.AccountingFilter(
+        user_ids=tuple(user for user in found if user is not None),
+        session_id=ask.session,
+        slurm_job_id=ask.slurm_job_id,
+        states=ask.state,
+        ended_after=wire.seconds(ask.ended_after),
+        ended_before=wire.seconds(ask.ended_before),
+        limit=ask.limit,
+        offset=ask.offset,
+    )
+
+
+route = partial(Route, dialect=Dialect.NATIVE)
+
+ROUTES = (
+    route(method="GET", path="/v1/queue", endpoint=show_queue, query=wire.ResourceQuery, reply=wire.QueueView),
+    route(method="GET", path="/v1/resources", endpoint=list_resources, reply=wire.ResourceList),
+    route(method="GET", path="/v1/resources/{name}/spec", endpoint=show_spec, reply=wire.SpecView),
+    route(
+        method="POST",
+        path="/v1/resources/{name}/drain",
+        endpoint=drain,
+        body=wire.DrainAsk,
+        reply=wire.ResourceLine,
+        example=wire.DrainAsk(reason="laser alignment until 14:00"),
+    ),
+    route(method="POST", path="/v1/resources/{name}/resume", endpoint=resume, reply=wire.ResourceLine),
+    route(method="GET", path="/v1/info", endpoint=info, reply=wire.Info),
+    route(method="POST", path="/v1/reconfigure", endpoint=reconfigure, reply=wire.Reconfigured),
+    route(
+        method="GET",
+        path="/v1/accounting/users",
+        endpoint=account_users,
+        query=wire.AccountingQuery,
+        reply=wire.UserPage,
+    ),
+    route(
+        method="GET",
+        path="/v1/accounting/sessions",
+        endpoint=account_sessions,
+        query=wire.AccountingQuery,
+        reply=wire.SessionSumPage,
+    ),
+    route(
+        method="GET",
+        path="/v1/accounting/jobs",
+        endpoint=account_jobs,
+        query=wire.AccountingQuery,
+        reply=wire.JobSumPage,
+    ),
+)

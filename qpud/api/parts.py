@@ -1,0 +1,54 @@
+"""What every endpoint may use: the service, the caller's identity, held requests, and the metrics page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qpud.api.auth import Authenticator
+from qpud.api.call import Call
+from qpud.api.waits import Waits
+from qpud.core.errors import NotFound
+from qpud.core.identity import Identity
+
+if TYPE_CHECKING:
+    from qpud.api.route import Route
+    from qpud.service import Service
+    from qpud.telemetry.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The parts of the HTTP layer, put together in `app.py`."""
+
+    service: Service
+    authenticator: Authenticator
+    metrics: Metrics
+    waits: Waits
+    routes: Sequence[Route]
+
+    def caller(self, call: Call) -> Identity:
+        """Who is calling. Raises: Unauthenticated."""
+        return self.authenticator.authenticate(call.scope, call.headers)
+
+    def session_ref(self, call: Call) -> str | None:
+        """The session that the request names, or None."""
+        return self.authenticator.session_ref(call.headers)
+
+    def user_name(self, user_id: int) -> str:
+        """The name of a uid, or the uid as text."""
+        return self.authenticator.user_name(user_id)
+
+    def user_id(self, user: str | int | None) -> int | None:
+        """The uid of a user given by name or uid; None stays None.
+
+        Raises:
+            NotFound: The system knows no such user.
+        """
+        if user is None or isinstance(user, int):
+            return user
+        found = self.authenticator.user_id(user)
+        if found is None:
+            raise NotFound(f"user {user[:40]!r} does not exist on this system")
+        return found

@@ -1,0 +1,142 @@
+"""uvicorn with what it lacks: the peer's uid, bounded headers, JSON refusals, and a stop that is ours to call."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import Generator, Sequence
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from qpud.api.app import App
+
+KEEP_ALIVE_SECONDS = 75
+STOP_SECONDS = 2
+LARGEST_HEAD = 64 << 10  # bytes of request line and headers; httptools has no limit of its own
+_UCRED = struct.Struct("3i")  # pid, uid, gid
+
+
+class Protocol(HttpToolsProtocol):
+    """One connection."""
+
+    _head_bytes = 0
+    _in_head = True
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Note who is at the other end of a Unix socket; close connections that never ask anything."""
+        super().connection_made(transport)
+        uid = peer_uid(transport.get_extra_info("socket"))
+        if uid is not None:
+            self.app_state = {**self.app_state, "peer_uid": uid}
+        self._close_when_idle()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse; refuse a head that does not end."""
+        self._head_bytes += len(data)
+        super().data_received(data)
+        if not self._in_head:
+            self._head_bytes = 0
+        elif self._head_bytes > LARGEST_HEAD:
+            self.send_400_response(f"the request's head exceeds {LARGEST_HEAD} bytes")
+        elif not self.transport.is_closing() and self.timeout_keep_alive_task is None:
+            self._close_when_idle()
+
+    def on_message_begin(self) -> None:
+        """A request starts."""
+        self._in_head = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Its head has ended."""
+        self._in_head = False
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is not HTTP, in JSON like everything else."""
+        body = b'{"detail":"%s","code":"bad_request"}' % msg.encode("ascii", "replace")
+        head = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n"
+        self.transport.write(head + b"content-length: %d\r\n\r\n" % len(body) + body)
+        self.transport.close()
+
+    def _close_when_idle(self) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+
+def peer_uid(sock: Any) -> int | None:
+    """The uid at the other end of a Unix socket (SO_PEERCRED); None on TCP."""
+    if sock is None or sock.family != socket.AF_UNIX:
+        return None
+    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    return int(_UCRED.unpack(credentials)[1])
+
+
+class _Uvicorn(uvicorn.Server):
+    """Handles no signals (it would raise them again at its end) and waits for the stop instead of polling for it."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.stopping = asyncio.Event()
+        self.listening = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+    async def main_loop(self) -> None:
+        while not await self.on_tick(0):  # keeps the Date header
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await self.stopping.wait()
+
+
+class Server:
+    """The HTTP server on sockets that the daemon has bound and that listen.
+
+    Args:
+        app: The application; its held requests are answered at the stop.
+        sockets: Listening sockets, Unix and TCP; closed at the stop.
+    """
+
+    def __init__(self, app: App, sockets: Sequence[socket.socket]) -> None:
+        self._app = app
+        self._sockets = list(sockets)
+        self._uvicorn = _Uvicorn(_config(app))
+
+    async def run(self) -> None:
+        """Serve until `stop`; then end within about two seconds."""
+        await self._uvicorn.serve(sockets=self._sockets)
+
+    async def listening(self) -> None:
+        """Return as soon as requests are answered."""
+        await self._uvicorn.listening.wait()
+
+    def stop(self) -> None:
+        """Accept nothing more, answer what is held, end `run`."""
+        self._app.release_waits()
+        self._uvicorn.should_exit = True
+        self._uvicorn.stopping.set()
+
+
+def _config(app: App) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=Protocol,
+        ws="none",
+        lifespan="off",
+        loop="none",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=STOP_SECONDS,
+    )

@@ -1,0 +1,159 @@
+"""From core values to the native dialect's wire types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from qpud.api import wire
+from qpud.api.wire import moment
+from qpud.core import verbs
+from qpud.core.job import Job
+from qpud.core.policy import Listen, QueuePolicy, TcpListen
+from qpud.core.session import Session, idle_deadline
+
+Names = Callable[[int], str]
+
+
+def session_fields(session: Session, idle_timeout: float) -> dict[str, object]:
+    """The fields of SessionView."""
+    return {
+        "id": session.id,
+        "user": session.user,
+        "user_id": session.user_id,
+        "account": session.account,
+        "slurm_job_id": session.slurm_job_id,
+        "queue": session.queue,
+        "share": session.share,
+        "hint": session.hint,
+        "expected_qpu_seconds": session.expected_qpu_seconds,
+        "active": session.is_open,
+        "opened_at": moment(session.opened_at),
+        "last_used_at": moment(session.last_used_at),
+        "idle_expires_at": moment(idle_deadline(session, idle_timeout)),
+        "expires_at": moment(session.expires_at),
+        "closed_at": moment(session.closed_at),
+        "close_reason": session.close_reason,
+    }
+
+
+def session_view(session: Session, idle_timeout: float) -> wire.SessionView:
+    """A session as its user sees it; `idle_timeout` is SessionIdleTimeout in seconds."""
+    return wire.SessionView(**session_fields(session, idle_timeout))  # type: ignore[arg-type]
+
+
+def grant_view(grant: verbs.Grant, idle_timeout: float) -> wire.SessionGrant:
+    """A new session with its token."""
+    fields = session_fields(grant.session, idle_timeout)
+    return wire.SessionGrant(**fields, token=grant.token, created=grant.created)  # type: ignore[arg-type]
+
+
+def job_view(job: Job, names: Names) -> wire.JobView:
+    """A job as its user sees it."""
+    return wire.JobView(
+        id=job.id,
+        uid=job.uid,
+        state=job.state,
+        reason=job.reason,
+        name=job.name,
+        resource=job.resource,
+        queue=job.queue,
+        user=names(job.user_id),
+        user_id=job.user_id,
+        session_id=job.session_id,
+        batch_id=job.batch_id,
+        shots=job.shots,
+        shots_done=job.shots_done,
+        sequence_hash=job.sequence_hash,
+        submitted_at=moment(job.submitted_at),
+        started_at=moment(job.started_at),
+        ended_at=moment(job.ended_at),
+    )
+
+
+def cancel_view(done: verbs.Cancellation, names: Names) -> wire.CancelView:
+    """The truth about a cancel."""
+    fields = msgspec.structs.asdict(job_view(done.job, names))
+    return wire.CancelView(**fields, before=done.before, asked_before=done.asked_before, message=done.message)
+
+
+def slice_line(one: verbs.SliceView) -> wire.SliceLine:
+    """One slice with wire times."""
+    fields = msgspec.structs.asdict(one)
+    return wire.SliceLine(**fields | {"started_at": moment(one.started_at), "ended_at": moment(one.ended_at)})
+
+
+def result_view(result: verbs.Result, names: Names) -> wire.ResultView:
+    """Counts and provenance."""
+    return wire.ResultView(
+        job=job_view(result.job, names),
+        counts=result.counts,
+        message=result.message,
+        sequence_hash=result.job.sequence_hash,
+        spec_hash=result.spec_hash,
+        seed=result.seed,
+        provenance=result.provenance,
+        slices=[slice_line(one) for one in result.slices],
+        tags=list(result.tags),
+        variables=result.variables,
+        qpu_seconds=result.qpu_seconds,
+    )
+
+
+def queue_line(entry: verbs.QueueEntry) -> wire.QueueLine:
+    """One line of the queue: nothing of another's session."""
+    job = entry.job
+    return wire.QueueLine(
+        position=entry.position,
+        id=job.id,
+        name=job.name,
+        user=entry.user,
+        resource=job.resource,
+        queue=job.queue,
+        tier=entry.tier,
+        state=job.state,
+        reason=entry.reason,
+        explanation=entry.explanation,
+        shots=job.shots,
+        shots_done=job.shots_done,
+        submitted_at=moment(job.submitted_at),
+        waited_seconds=entry.waited_seconds,
+    )
+
+
+def resource_line(view: verbs.ResourceView) -> wire.ResourceLine:
+    """A resource as everybody may see it."""
+    return wire.ResourceLine(**msgspec.structs.asdict(view))
+
+
+def queue_policy_line(queue: QueuePolicy) -> wire.QueuePolicyLine:
+    """A queue's tier and limits."""
+    return wire.QueuePolicyLine(
+        name=queue.name,
+        priority_tier=queue.priority_tier,
+        preempt_mode=queue.preempt_mode,
+        slice_seconds=queue.slice_seconds,
+        max_shots=queue.max_shots,
+        max_submit_jobs=queue.max_submit_jobs,
+        partitions=list(queue.partitions) or [queue.name],
+    )
+
+
+def urls(listens: tuple[Listen, ...]) -> list[str]:
+    """The TCP addresses as clients on this machine name them; port 0 is not bound yet and left out."""
+    loopback = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  what binding to all addresses means from here
+    tcp = [one for one in listens if isinstance(one, TcpListen) and one.port]
+    hosts = [loopback.get(one.host, one.host) for one in tcp]
+    return [f"http://{f'[{host}]' if ':' in host else host}:{one.port}" for host, one in zip(hosts, tcp, strict=True)]
+
+
+def user_line(one: verbs.UserSum, names: Names) -> wire.UserLine:
+    """One user's sums."""
+    return wire.UserLine(
+        user=names(one.user_id),
+        user_id=one.user_id,
+        sessions=one.sessions,
+        session_seconds=one.session_seconds,
+        states=[wire.StateLine(**msgspec.structs.asdict(state)) for state in one.states],
+    )

@@ -1,0 +1,383 @@
+"""The native dialect's wire types. Times are RFC 3339 in UTC, uids are numbers, users are names.
+
+Bodies tolerate unknown fields; query strings do not, because a misspelt filter would be silently ignored.
+`qpud/api/openapi.py` makes the document from these types, so their docstrings are part of the API.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from qpud.core.job import JobState
+from qpud.core.session import Hint
+
+Shots = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+Name = Annotated[str, Meta(max_length=255)]
+Variable = int | float | list[int | float] | dict[str, int]
+Tags = Annotated[list[Name], Meta(max_length=32)]
+
+
+def moment(at: float | None) -> datetime | None:
+    """Seconds since the epoch as a wire time; None for never, as an unlimited expiry is."""
+    if at is None or at > 253402300799.0:  # the end of year 9999
+        return None
+    return datetime.fromtimestamp(at, UTC)
+
+
+def seconds(at: datetime | None) -> float | None:
+    """A wire time as seconds since the epoch; a time without zone is taken as UTC."""
+    if at is None:
+        return None
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+
+
+class SessionAsk(msgspec.Struct, frozen=True, kw_only=True):
+    """Ask for a session. `user` is a name or uid; left out, the caller. `share` is in units of 10 %."""
+
+    user: str | int | None = None
+    slurm_job_id: str | int | None = None
+    queue: str | None = None
+    share: Annotated[int, Meta(ge=1, le=10)] | None = None
+    hint: Hint | None = None
+    expected_qpu_seconds: Annotated[float, Meta(ge=0)] | None = None
+    account: Name | None = None
+
+
+class SessionView(msgspec.Struct, frozen=True, kw_only=True):
+    """A session. `close_reason` is manual, idle_timeout or max_lifetime_expired."""
+
+    id: str
+    user: str
+    user_id: int
+    account: str | None
+    slurm_job_id: str | None
+    queue: str
+    share: int
+    hint: str
+    expected_qpu_seconds: float | None
+    active: bool
+    opened_at: datetime | None
+    last_used_at: datetime | None
+    idle_expires_at: datetime | None
+    expires_at: datetime | None
+    closed_at: datetime | None
+    close_reason: str | None
+
+
+class SessionGrant(SessionView, frozen=True, kw_only=True):
+    """A session and its token, which can be read only here. `created` is false if it was already open."""
+
+    token: str
+    created: bool
+
+
+class JobAsk(msgspec.Struct, frozen=True, kw_only=True):
+    """One sequence × shots. `sequence` is an abstract representation or AHS program, as JSON text or as an object."""
+
+    sequence: str
+    shots: Shots
+    variables: dict[str, Variable] | None = None
+    resource: str | None = None
+    name: Name | None = None
+    tags: Tags | None = None
+
+
+class JobObjectAsk(msgspec.Struct, frozen=True, kw_only=True):
+    """The same with the sequence as an object, whose text is kept verbatim: no float is read and written again."""
+
+    sequence: msgspec.Raw
+    shots: Shots
+    variables: dict[str, Variable] | None = None
+    resource: str | None = None
+    name: Name | None = None
+    tags: Tags | None = None
+
+
+class JobView(msgspec.Struct, frozen=True, kw_only=True):
+    """A job. `reason` says why it waits or why it ended. A job between two slices is RUNNING."""
+
+    id: int
+    uid: str
+    state: JobState
+    reason: str
+    name: str | None
+    resource: str
+    queue: str
+    user: str
+    user_id: int
+    session_id: str
+    batch_id: str | None
+    shots: int
+    shots_done: int
+    sequence_hash: str
+    submitted_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+class JobList(msgspec.Struct, frozen=True, kw_only=True):
+    """Some jobs, newest first; `next` is the `before` of the next page, null on the last."""
+
+    jobs: list[JobView]
+    next: int | None
+
+
+class CancelView(JobView, frozen=True, kw_only=True):
+    """A job after a cancel: the state found, whether a cancel was already under way, and what it came to."""
+
+    before: JobState
+    asked_before: bool
+    message: str
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """One sentence of a job's story."""
+
+    at: datetime | None
+    text: str
+
+
+class Story(msgspec.Struct, frozen=True, kw_only=True):
+    """A job's story, oldest first."""
+
+    lines: list[Line]
+
+
+class SliceLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One slice of a job: `shots` asked for, `shots_done` obtained."""
+
+    number: int
+    state: str
+    shots: int
+    shots_done: int
+    started_at: datetime | None
+    ended_at: datetime | None
+    qpu_seconds: float
+    setup_seconds: float
+    device_id: str | None
+
+
+class ResultView(msgspec.Struct, frozen=True, kw_only=True):
+    """Counts so far and where they come from. Character i of a key is atom i in register order, 1 = Rydberg."""
+
+    job: JobView
+    counts: dict[str, int]
+    message: str
+    sequence_hash: str
+    spec_hash: str | None
+    seed: int | None
+    provenance: dict[str, str]
+    slices: list[SliceLine]
+    tags: list[str]
+    variables: dict[str, Any]
+    qpu_seconds: float
+
+
+class QueueLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One unfinished job in the scheduler's order. Position 0 has the resource; others' jobs show no name."""
+
+    position: int
+    id: int
+    name: str | None
+    user: str
+    resource: str
+    queue: str
+    tier: int
+    state: JobState
+    reason: str
+    explanation: str
+    shots: int
+    shots_done: int
+    submitted_at: datetime | None
+    waited_seconds: float
+
+
+class QueueView(msgspec.Struct, frozen=True, kw_only=True):
+    """The queue of one resource, or of all."""
+
+    queue: list[QueueLine]
+
+
+class ResourceLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A resource; `state` is up, down, unreachable or drained, `device` the name in its device spec."""
+
+    name: str
+    driver: str
+    state: str
+    message: str
+    device: str | None
+    spec_hash: str | None
+    pending: int
+    running_job: int | None
+    drained_reason: str | None
+
+
+class ResourceList(msgspec.Struct, frozen=True, kw_only=True):
+    """All resources and the default one."""
+
+    resources: list[ResourceLine]
+    default: str
+
+
+class SpecView(msgspec.Struct, frozen=True, kw_only=True):
+    """The current device spec: Pulser's abstract representation, with the sha256 of its text."""
+
+    name: str
+    hash: str
+    max_runs: int | None
+    accepts_virtual: bool
+    spec: msgspec.Raw
+
+
+class DrainAsk(msgspec.Struct, frozen=True, kw_only=True):
+    """Why the resource is drained, for its users."""
+
+    reason: Name = ""
+
+
+class QueuePolicyLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A queue: its tier and limits."""
+
+    name: str
+    priority_tier: int
+    preempt_mode: str
+    slice_seconds: float
+    max_shots: int | None
+    max_submit_jobs: int | None
+    partitions: list[str]
+
+
+class Info(msgspec.Struct, frozen=True, kw_only=True):
+    """What this daemon is and offers; `urls` are its TCP addresses as clients on this machine name them."""
+
+    version: str
+    api_versions: list[str]
+    urls: list[str]
+    default_queue: str
+    default_resource: str
+    max_body_size: int
+    queues: list[QueuePolicyLine]
+    resources: list[ResourceLine]
+
+
+class Reconfigured(msgspec.Struct, frozen=True, kw_only=True):
+    """The new policy is in force; the warnings say what needs a restart."""
+
+    warnings: list[str]
+
+
+class HealthView(msgspec.Struct, frozen=True, kw_only=True):
+    """The scheduler's own pulse and the store's readiness."""
+
+    alive: bool
+    ready: bool
+    heartbeat_age_seconds: float
+    message: str
+
+
+class StateLine(msgspec.Struct, frozen=True, kw_only=True):
+    """Sums over jobs in one state."""
+
+    state: JobState
+    count: int
+    execution_seconds: float
+    wait_seconds: float
+    shots: int
+
+
+class UserLine(msgspec.Struct, frozen=True, kw_only=True):
+    """What one user had: closed sessions and their jobs."""
+
+    user: str
+    user_id: int
+    sessions: int
+    session_seconds: float
+    states: list[StateLine]
+
+
+class UserPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Some users of `total`."""
+
+    users: list[UserLine]
+    total: int
+
+
+class SessionSumLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A closed session with the number of its jobs."""
+
+    session: SessionView
+    jobs: int
+
+
+class SessionSumPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Some closed sessions of `total`."""
+
+    sessions: list[SessionSumLine]
+    total: int
+
+
+class JobSumLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A job of a closed session with its times."""
+
+    job: JobView
+    execution_seconds: float
+    wait_seconds: float
+
+
+class JobSumPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Some jobs of closed sessions, of `total`."""
+
+    jobs: list[JobSumLine]
+    total: int
+
+
+class SessionQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which sessions."""
+
+    user: str | None = None
+    slurm_job_id: str | None = None
+    active: bool | None = None
+
+
+class JobQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which jobs; `state` may be repeated or hold several, comma-separated."""
+
+    state: tuple[JobState, ...] = ()
+    user: str | None = None
+    session: str | None = None
+    queue: str | None = None
+    resource: str | None = None
+    name: str | None = None
+    tag: str | None = None
+    batch: str | None = None
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+    before: Annotated[int, Meta(ge=1, le=2**31)] | None = None
+
+
+class WaitQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """How long to hold the answer until something changes: seconds, at most 300."""
+
+    wait: Annotated[float, Meta(ge=0)] = 0.0
+
+
+class ResourceQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Of which resource; left out: of all."""
+
+    resource: str | None = None
+
+
+class AccountingQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which ended sessions or jobs."""
+
+    user: tuple[str, ...] = ()
+    session: str | None = None
+    slurm_job_id: str | None = None
+    state: tuple[JobState, ...] = ()
+    ended_after: datetime | None = None
+    ended_before: datetime | None = None
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+    offset: Annotated[int, Meta(ge=0, le=2**31)] = 0
