@@ -16,8 +16,9 @@ from qpud.config.checks import warnings
 from qpud.config.dev import dev_policy
 from qpud.config.mistakes import ConfigError, Mistake
 from qpud.config.read import load, parse
+from qpud.config.reload import diff, keep_running_parts
 from qpud.config.sample import sample
-from qpud.config.show import check_report, diff, render
+from qpud.config.show import check_report, render
 
 __all__ = [
     "ConfigError",
@@ -25,6 +26,7 @@ __all__ = [
     "check_report",
     "dev_policy",
     "diff",
+    "keep_running_parts",
     "load",
     "parse",
     "render",

@@ -1,4 +1,4 @@
-"""The effective policy as text: valid INI that parses back to the same policy; and what two policies differ in."""
+"""The effective policy as text: valid INI that parses back to the same policy."""
 
 from __future__ import annotations
 
@@ -27,13 +27,6 @@ def check_report(policy: Policy) -> str:
     return remarks + without_password(render(policy))
 
 
-def diff(old: Policy, new: Policy) -> list[str]:
-    """The changed keys that need a restart, as `[section] Key`; those of added and removed resources too."""
-    before, after = _restart_texts(old), _restart_texts(new)
-    changed = [place for place in before.keys() | after.keys() if before.get(place) != after.get(place)]
-    return sorted(changed)
-
-
 def sections_of(policy: Policy) -> Iterator[tuple[str, msgspec.Struct]]:
     """Heading and values of each section, in the order of the file."""
     yield "qpud", policy.daemon
@@ -46,12 +39,3 @@ def written_settings(struct: msgspec.Struct) -> Iterator[tuple[Setting, str]]:
     for setting in settings(type(struct)).values():
         if not isinstance(struct, ResourcePolicy) or setting.applies_to(struct.driver):
             yield setting, setting.write(getattr(struct, setting.field))
-
-
-def _restart_texts(policy: Policy) -> dict[str, str]:
-    return {
-        f"[{title}] {setting.name}": text
-        for title, struct in sections_of(policy)
-        for setting, text in written_settings(struct)
-        if setting.key.restart
-    }
