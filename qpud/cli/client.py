@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
+from qpud.cli.credential import munge_credential
 from qpud.cli.exits import Exit, Stop
 from qpud.cli.locate import Place
 
@@ -74,6 +75,7 @@ class Client:
     def __init__(self, where: Sequence[Place], token: str | None = None) -> None:
         self._where = where
         self._token = token
+        self._munge = False
         self._open: tuple[Place, http.client.HTTPConnection] | None = None
 
     @property
@@ -119,6 +121,27 @@ class Client:
             Lost: The connection broke; the daemon may or may not have acted.
             Refusal: It answered with an error.
         """
+        try:
+            return self._call(method, path, query, body, headers, wait)
+        except Refusal as refusal:
+            if refusal.status != 401 or not self._may_try_munge():
+                raise
+            self._munge = True
+            return self._call(method, path, query, body, headers, wait)
+
+    def _may_try_munge(self) -> bool:
+        """A credential is made only for a daemon that asks for one; a 401 did nothing, so asking again is safe."""
+        return self.place.socket is None and not self._token and not self._munge and munge_credential() is not None
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any] | None,
+        body: Any,
+        headers: Mapping[str, str] | None,
+        wait: float,
+    ) -> Any:
         place, connection = self._connected()
         if connection.sock is not None:
             connection.sock.settimeout(ANSWER_SECONDS + wait)
@@ -145,6 +168,8 @@ class Client:
             headers["Content-Type"] = "application/json"
         if self._token and place.socket is None:
             headers["Authorization"] = f"Bearer {self._token}"
+        if self._munge:
+            headers["X-Munge-Cred"] = munge_credential() or ""
         return headers
 
     def _connected(self) -> tuple[Place, http.client.HTTPConnection]:
