@@ -21,6 +21,7 @@ class Waiters:
     """Clients that wait for a change of a job: each wait is a future, released by the next change."""
 
     def __init__(self) -> None:
+        self.open = True  # False once the daemon stops: no new waits
         self._waiting: defaultdict[int, set[asyncio.Future[None]]] = defaultdict(set)
 
     async def wait(self, job_id: int, seconds: float) -> None:
@@ -43,6 +44,7 @@ class Waiters:
 
     def release_all(self) -> None:
         """The daemon stops: nobody waits any more."""
+        self.open = False
         for job_id in tuple(self._waiting):
             self.notify(job_id)
 

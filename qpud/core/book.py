@@ -23,15 +23,17 @@ class Flight:
 
     Attributes:
         job_id: The job that has the resource, claimed before the intent is committed; None when idle.
+        leaving: The job that had it before, while the end of its last slice is being committed.
         slice: The committed slice in flight.
         state: up, down, unreachable: the driver's word. `message` says more.
         drained: The administrator's reason, or None.
     """
 
-    __slots__ = ("drained", "job_id", "message", "slice", "state")
+    __slots__ = ("drained", "job_id", "leaving", "message", "slice", "state")
 
     def __init__(self) -> None:
         self.job_id: int | None = None
+        self.leaving: int | None = None
         self.slice: Slice | None = None
         self.state = "up"
         self.message = ""
@@ -85,6 +87,8 @@ class Book:
     def add_job(self, job: Job) -> None:
         """Take in an unfinished job and queue it if it may run."""
         self.jobs[job.id] = job
+        if job.reason is Reason.CANCELING:  # asked to stop before a restart: by whom is in the job's story
+            self.stopping[job.id] = Reason.USER
         self._of_session.setdefault(job.session_id, {})[job.id] = None
         self.depths[(job.resource, job.queue, job.state)] += 1
         self._file(job)
@@ -102,23 +106,37 @@ class Book:
         self._file(job)
 
     def claim(self, resource: str, job_id: int | None) -> None:
-        """Give the resource to a job, which leaves the pending queue; None: it is idle.
+        """Give the resource to a job, which leaves the pending queue; None: to nobody.
 
-        The job that had it before is queued again if it may still run.
+        The job that had it is leaving until `leave`: the end of its slice is not committed yet.
         """
         flight = self.flights[resource]
-        before, flight.job_id = flight.job_id, job_id
-        for changed in {before, job_id} & self.jobs.keys():
-            self._file(self.jobs[changed])
+        if flight.job_id not in (None, job_id):
+            flight.leaving = flight.job_id
+        flight.job_id = job_id
+        if job_id is not None:
+            self.pending[resource].drop(job_id)
+
+    def leave(self, resource: str) -> None:
+        """The leaving job has left for good: it is queued again if it may still run."""
+        flight = self.flights[resource]
+        job_id, flight.leaving = flight.leaving, None
+        if job_id is not None and job_id in self.jobs:
+            self._file(self.jobs[job_id])
 
     def current(self, resource: str) -> Job | None:
         """The job that has the resource, as it is now; None if it is idle or the job has ended."""
         return self.jobs.get(self.flights[resource].job_id or 0)
 
     def has_resource(self, job: Job) -> bool:
-        """Whether a slice of the job is in flight or about to be."""
+        """Whether a slice of the job is in flight, about to be, or not committed yet."""
         flight = self.flights.get(job.resource)
-        return flight is not None and flight.job_id == job.id
+        return flight is not None and job.id in (flight.job_id, flight.leaving)
+
+    def stranded(self, resource: str) -> list[Job]:
+        """Jobs that are asked to stop while the resource does not have them (any more)."""
+        jobs = (self.jobs[job_id] for job_id in tuple(self.stopping))
+        return [job for job in jobs if job.resource == resource and not self.has_resource(job)]
 
     def jobs_of_session(self, session_id: str) -> Iterator[Job]:
         """The unfinished jobs of a session, oldest first."""

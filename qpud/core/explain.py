@@ -115,6 +115,13 @@ def started(job: Job, now: float, previous: Job | None) -> str:
     return f"{waited}, behind job {previous.id} of queue {previous.queue}"
 
 
+def resumed(job: Job, previous: Job) -> str:
+    """The sentence for a job that gets the resource back."""
+    return (
+        f"goes on after job {previous.id} of queue {previous.queue}, with {job.shots_done} of {job.shots} shots done"
+    )
+
+
 def preempted(job: Job, newcomer: Job) -> str:
     """The sentence for a job that yields."""
     by = f"job {newcomer.id} of queue {newcomer.queue}"

@@ -1,11 +1,11 @@
 """Jobs: one sequence × shots, submitted to one resource.
 
-    state     who enters                            who leaves                         after a crash
-    PENDING   a submission; nothing ran yet           first slice, cancel, bad verdict    queued again
-    RUNNING   first slice intended                    last shot, cancel, error            resumed after the last finished slice
-    DONE      all shots obtained                      nobody                              -
-    CANCELED  user, closed session, expiry            nobody                              -
-    ERROR     invalid, or the resource gave up on it  nobody                              -
+    state     who enters                              who leaves                         after a crash
+    PENDING   a submission; nothing ran yet           first slice, cancel, bad verdict   queued again
+    RUNNING   first slice intended                    last shot, cancel, error           goes on after its last slice
+    DONE      all shots obtained                      nobody                             -
+    CANCELED  user, closed session, expiry            nobody                             -
+    ERROR     invalid, or the resource gave up on it  nobody                             -
 
 A job between two slices is RUNNING for its user, also while another job has the resource; `reason` then says
 why it waits. State and reason are two fields, as in squeue.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 
 from qpud.context import Context
@@ -44,6 +45,20 @@ class Verbs:
         if session is None:
             raise Unauthenticated("the session token is unknown, or its session has ended")
         return Identity(user_id=session.user_id, user=session.user, proof=Proof.TOKEN, session_id=session.id)
+
+    def resource_name(self, name: str | None) -> str:
+        """Resolve a resource name, or None for the default one.
+
+        Raises:
+            NotFound: No such resource; names the nearest one.
+        """
+        if name is None:
+            return self.policy.default_resource
+        if name in self.policy.resources:
+            return name
+        near = difflib.get_close_matches(name.upper(), self.policy.resources, n=1, cutoff=0.5)
+        there_are = f"did you mean {near[0]}?" if near else f"there are {', '.join(self.policy.resources)}"
+        raise NotFound(f"resource {name[:64]!r} does not exist: {there_are}")
 
     def _open_session_of(self, ref: str) -> Session | None:
         book = self._context.book

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
-
 import msgspec
 
 from qpud.core.errors import Conflict
 from qpud.core.job import Job, JobState, Reason, move
 from qpud.service.base import Verbs
 from qpud.store import jobs as sql
+from qpud.store.writer import Transaction
 
 
 class EndingVerbs(Verbs):
@@ -34,10 +33,10 @@ class EndingVerbs(Verbs):
         now = context.clock()
         ended = move(job, JobState.CANCELED, why, now)
 
-        def operation(connection: sqlite3.Connection) -> None:
-            sql.move(connection, ended, job.state)
-            sql.finish(connection, ended, text)
-            sql.add_event(connection, job.id, now, text)
+        def operation(transaction: Transaction) -> None:
+            sql.move(transaction, ended, job.state)
+            sql.finish(transaction, ended, text)
+            sql.add_event(transaction, job.id, now, text)
 
         await context.store.write(operation, lambda _none: self._ended(ended))
         return ended
@@ -46,9 +45,9 @@ class EndingVerbs(Verbs):
         context = self._context
         now = context.clock()
 
-        def operation(connection: sqlite3.Connection) -> None:
-            sql.set_reason(connection, job.id, Reason.CANCELING)
-            sql.add_event(connection, job.id, now, f"asked to stop: {text}")
+        def operation(transaction: Transaction) -> None:
+            sql.set_reason(transaction, job.id, Reason.CANCELING)
+            sql.add_event(transaction, job.id, now, f"asked to stop: {text}")
 
         def then(_none: None) -> None:
             current = context.book.jobs.get(job.id)

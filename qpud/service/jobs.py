@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-
 import msgspec
 
 from qpud.core import explain, verbs
@@ -13,6 +11,7 @@ from qpud.core.job import Job, JobState, Reason
 from qpud.service.ending import EndingVerbs
 from qpud.store import jobs as sql
 from qpud.store import queries
+from qpud.store.writer import Transaction
 
 LONGEST_WAIT_SECONDS = 300.0
 _HELD = frozenset({Reason.HELD, Reason.HELD_ADMIN})
@@ -163,7 +162,9 @@ class JobVerbs(EndingVerbs):
     async def _wait(self, job: Job, seconds: float, is_over: explain.Condition) -> Job:
         context = self._context
         deadline = context.pulse() + min(seconds, LONGEST_WAIT_SECONDS)
-        while not (is_over(job) or job.is_terminal) and (left := deadline - context.pulse()) > 0 and context.waiters.open:
+        while (
+            not (is_over(job) or job.is_terminal) and (left := deadline - context.pulse()) > 0 and context.waiters.open
+        ):
             await context.waiters.wait(job.id, left)
             job = await self._job_by_id(job.id) or job
         return job
@@ -171,9 +172,9 @@ class JobVerbs(EndingVerbs):
     async def _set_reason(self, job: Job, reason: Reason, text: str) -> Job:
         context = self._context
 
-        def operation(connection: sqlite3.Connection) -> None:
-            sql.set_reason(connection, job.id, reason)
-            sql.add_event(connection, job.id, context.clock(), text)
+        def operation(transaction: Transaction) -> None:
+            sql.set_reason(transaction, job.id, reason)
+            sql.add_event(transaction, job.id, context.clock(), text)
 
         def then(_none: None) -> None:
             if (current := context.book.jobs.get(job.id)) is not None:
@@ -187,5 +188,8 @@ class JobVerbs(EndingVerbs):
 
 def _cancellation(found: Job, after: Job, asked_before: bool) -> verbs.Cancellation:
     return verbs.Cancellation(
-        job=after, before=found.state, asked_before=asked_before, message=explain.cancellation(found, after, asked_before)
+        job=after,
+        before=found.state,
+        asked_before=asked_before,
+        message=explain.cancellation(found, after, asked_before),
     )

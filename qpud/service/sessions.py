@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import secrets
-import sqlite3
 from functools import partial
 
 import msgspec
 
+from qpud.context import new_uuid
 from qpud.core import verbs
 from qpud.core.errors import BadRequest, Conflict, Forbidden, Invalid
 from qpud.core.identity import Identity
 from qpud.core.job import Job, Reason
 from qpud.core.policy import OpenSessions
 from qpud.core.session import CloseReason, Session
-from qpud.context import new_uuid
 from qpud.service.base import token_hash
 from qpud.service.ending import EndingVerbs
 from qpud.store import queries
 from qpud.store import sessions as sql
+from qpud.store.writer import Transaction
 
 LARGEST_SHARE = 10  # units, 10 = 100 %
 _LARGEST_UID = 2**32 - 2
@@ -76,9 +76,9 @@ class SessionVerbs(EndingVerbs):
         closed = msgspec.structs.replace(session, closed_at=now, close_reason=reason, last_used_at=now)
         jobs = list(context.book.jobs_of_session(session.id))
 
-        def operation(connection: sqlite3.Connection) -> bool:
-            sql.delete_tokens(connection, session.id)
-            return sql.close(connection, closed)
+        def operation(transaction: Transaction) -> bool:
+            sql.delete_tokens(transaction, session.id)
+            return sql.close(transaction, closed)
 
         await context.store.write(operation, lambda _first: context.book.remove_session(session.id))
         why = Reason.SESSION_CLOSED if reason is CloseReason.MANUAL else Reason.SESSION_EXPIRED
@@ -105,7 +105,9 @@ class SessionVerbs(EndingVerbs):
         if who.may_open_for_others:
             return
         if self.policy.daemon.open_sessions is OpenSessions.ADMIN:
-            raise Forbidden(f"user {who.user} may not open sessions: OpenSessions=admin leaves it to Slurm and administrators")
+            raise Forbidden(
+                f"user {who.user} may not open sessions: OpenSessions=admin leaves it to Slurm and administrators"
+            )
         if user_id != who.user_id:
             raise Forbidden(f"user {who.user} may not open a session for uid {user_id}, only for himself")
 
@@ -139,7 +141,7 @@ class SessionVerbs(EndingVerbs):
     async def _open(self, session: Session) -> verbs.Grant:
         try:
             return await self._grant(session, created=True)
-        except sqlite3.IntegrityError:  # two opened the same Slurm job's session at once: the other one won
+        except Conflict:  # two opened the same Slurm job's session at once: the other one won
             found = self._context.book.session_of(session.user_id, session.slurm_job_id or "")
             if found is None:
                 raise
@@ -162,10 +164,10 @@ class SessionVerbs(EndingVerbs):
         self._context.metrics.sessions(len(book.sessions))
 
 
-def _store_grant(connection: sqlite3.Connection, *, session: Session, token: bytes, created: bool) -> None:
+def _store_grant(transaction: Transaction, *, session: Session, token: bytes, created: bool) -> None:
     if created:
-        sql.insert(connection, session)
-    sql.insert_token(connection, token, session.id)
+        sql.insert(transaction, session)
+    sql.insert_token(transaction, token, session.id)
 
 
 def _check_same(found: Session, ask: verbs.OpenSession) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import random
 import secrets
-import sqlite3
 from collections import OrderedDict
 
 import msgspec
@@ -27,6 +26,7 @@ from qpud.service.base import Verbs, usable
 from qpud.store import jobs as sql
 from qpud.store import queries
 from qpud.store.jobs import NewJob, canonical
+from qpud.store.writer import Transaction
 
 _REMEMBERED = 1024  # sequences whose facts are kept
 _LARGEST_BATCH = 1000  # jobs in one request
@@ -100,12 +100,14 @@ class SubmitVerbs(Verbs):
         if len(sessions) == 1:
             return sessions[0]
         found = "have no open session" if not sessions else f"have {len(sessions)} open sessions"
-        raise Forbidden(f"you {found}: name one by X-Warden-Session or a Bearer token, or open one with POST /v1/sessions")
+        raise Forbidden(
+            f"you {found}: name one by X-Warden-Session or a Bearer token, or open one with POST /v1/sessions"
+        )
 
     async def _repeated(self, who: Identity, key: str, digest: bytes) -> list[Job]:
         earlier = await self.jobs_of_key(who, key)
         if earlier:
-            await self._context.store.write(lambda connection: _check_digest(connection, who.user_id, key, digest))
+            await self._context.store.write(lambda transaction: _check_digest(transaction, who.user_id, key, digest))
         return earlier
 
     def _check_room(self, session: Session, more: int) -> None:
@@ -115,13 +117,14 @@ class SubmitVerbs(Verbs):
         have = self._context.book.unfinished_of_user(session.user_id, session.queue)
         if have + more > queue.max_submit_jobs:
             raise LimitExceeded(
-                f"{have} unfinished and {more} new jobs exceed MaxSubmitJobs {queue.max_submit_jobs} of queue {queue.name}"
+                f"{have} unfinished and {more} new jobs exceed MaxSubmitJobs {queue.max_submit_jobs}"
+                f" of queue {queue.name}"
             )
 
     # -- one job
     async def _accept(self, session: Session, ask: JobRequest) -> _Accepted:
         shots = check_shots(ask.shots)
-        resource = self._resource_of(ask)
+        resource = self.resource_name(ask.resource)
         self._check_limits(session, shots, ask)
         program = self._program(ask)
         spec = self._context.specs.get(resource)
@@ -144,9 +147,6 @@ class SubmitVerbs(Verbs):
             raise BadRequest(f"a job name of {len(ask.name)} characters is longer than {_LONGEST_NAME}")
         if len(ask.tags) > 20 or any(len(tag) > _LONGEST_NAME for tag in ask.tags):
             raise BadRequest(f"a job has at most 20 tags of at most {_LONGEST_NAME} characters")
-
-    def _resource_of(self, ask: JobRequest) -> str:
-        return self.resource_name(ask.resource)
 
     def _program(self, ask: JobRequest) -> Program:
         sequence_hash = hashlib.sha256(ask.sequence.encode("utf-8", "surrogatepass")).hexdigest()
@@ -173,15 +173,15 @@ class SubmitVerbs(Verbs):
         jobs = [new.job for new in news]
         texts = self._unstored(accepted)
 
-        def operation(connection: sqlite3.Connection) -> bool:
-            if key is not None and _check_digest(connection, session.user_id, key, digest):
+        def operation(transaction: Transaction) -> bool:
+            if key is not None and _check_digest(transaction, session.user_id, key, digest):
                 return False  # the same request arrived twice at once: the first one stands
             for sequence_hash, text in texts.items():
-                sql.insert_sequence(connection, sequence_hash, text)
+                sql.insert_sequence(transaction, sequence_hash, text)
             for new in news:
-                sql.insert(connection, new)
+                sql.insert(transaction, new)
             if key is not None:
-                sql.insert_key(connection, session.user_id, key, jobs, digest)
+                sql.insert_key(transaction, session.user_id, key, jobs, digest)
             return True
 
         is_first = await self._context.store.write(operation, lambda first: self._entered(session, jobs, texts, first))
@@ -247,8 +247,8 @@ def _digest(asks: list[JobRequest]) -> bytes:
     return hashlib.sha256(msgspec.json.encode(asks, order="deterministic")).digest()
 
 
-def _check_digest(connection: sqlite3.Connection, user_id: int, key: str, digest: bytes) -> bool:
-    found = sql.find_key(connection, user_id, key)
+def _check_digest(transaction: Transaction, user_id: int, key: str, digest: bytes) -> bool:
+    found = sql.find_key(transaction, user_id, key)
     if found is not None and found[2] != digest:
         raise Conflict(f"Idempotency-Key {key[:64]!r} came with another request before: use a new key")
     return found is not None

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from qpud.core.errors import Conflict
-from qpud.core.job import Job, JobState
+from qpud.core.job import Job, JobState, Reason
 from qpud.core.slices import merge_counts
 from qpud.store.rows import JOB_COLUMNS, marks, to_row
 
@@ -65,6 +65,59 @@ def move(connection: sqlite3.Connection, job: Job, found: JobState) -> None:
     values = (job.state, job.reason, job.started_at, job.ended_at, job.shots_done, job.validated_spec, job.id, found)
     if connection.execute(_MOVE, values).rowcount != 1:
         raise Conflict(f"job {job.id} is not {found} any more")
+
+
+def start(connection: sqlite3.Connection, job_id: int, now: float) -> None:
+    """Store that a slice of the job is intended; a hold or a wish to stop that came meanwhile stays.
+
+    Raises:
+        Conflict: The job has ended.
+    """
+    cursor = connection.execute(
+        "UPDATE jobs SET state = 'RUNNING', started_at = coalesce(started_at, ?)"
+        " WHERE id = ? AND state IN ('PENDING', 'RUNNING')",
+        (now, job_id),
+    )
+    if cursor.rowcount != 1:
+        raise Conflict(f"job {job_id} has ended")
+
+
+def advance(connection: sqlite3.Connection, job: Job, shots: int) -> None:
+    """Add the shots of an ended slice to its job, and end the job if `job` has ended.
+
+    Raises:
+        Conflict: The job is not RUNNING any more.
+    """
+    reason = job.reason if job.is_terminal else None
+    cursor = connection.execute(
+        "UPDATE jobs SET shots_done = shots_done + ?, state = ?, ended_at = ?, reason = coalesce(?, reason)"
+        " WHERE id = ? AND state = 'RUNNING'",
+        (shots, job.state, job.ended_at, reason, job.id),
+    )
+    if cursor.rowcount != 1:
+        raise Conflict(f"job {job.id} is not RUNNING any more")
+
+
+def set_validated(connection: sqlite3.Connection, job_id: int, spec_hash: str) -> None:
+    """Store a good verdict; other reasons to wait stay."""
+    connection.execute(
+        "UPDATE jobs SET validated_spec = ?, reason = CASE WHEN reason = 'Validating' THEN '' ELSE reason END"
+        " WHERE id = ? AND state IN ('PENDING', 'RUNNING')",
+        (spec_hash, job_id),
+    )
+
+
+def set_reason(connection: sqlite3.Connection, job_id: int, reason: Reason) -> None:
+    """Store why an unfinished job waits, or that it is asked to stop.
+
+    Raises:
+        Conflict: The job has ended.
+    """
+    cursor = connection.execute(
+        "UPDATE jobs SET reason = ? WHERE id = ? AND state IN ('PENDING', 'RUNNING')", (reason, job_id)
+    )
+    if cursor.rowcount != 1:
+        raise Conflict(f"job {job_id} has ended")
 
 
 def finish(connection: sqlite3.Connection, job: Job, message: str) -> None:

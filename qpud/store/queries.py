@@ -106,8 +106,8 @@ async def counts_so_far(store: Store, job_id: int) -> dict[str, int]:
 async def slices(store: Store, job_id: int) -> tuple[list[SliceView], str | None]:
     """The slices of a job in order, and the device spec hash of the last one."""
     rows = await store.rows(
-        "SELECT number, state, shots, shots_done, started_at, ended_at, qpu_seconds, setup_seconds, device_id, spec_hash"
-        " FROM slices WHERE job_id = ? ORDER BY number",
+        "SELECT number, state, shots, shots_done, started_at, ended_at, qpu_seconds, setup_seconds, device_id,"
+        " spec_hash FROM slices WHERE job_id = ? ORDER BY number",
         (job_id,),
     )
     views = [SliceView(**dict(zip(SliceView.__struct_fields__, row[:9], strict=True))) for row in rows]

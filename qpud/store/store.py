@@ -84,8 +84,8 @@ class Store:
         used = {
             session_id: used_at
             for session_id, used_at in await self.rows(
-                "SELECT s.id, max(coalesce(j.ended_at, j.submitted_at)) FROM sessions s JOIN jobs j ON j.session_id = s.id"
-                " WHERE s.closed_at IS NULL GROUP BY s.id"
+                "SELECT s.id, max(coalesce(j.ended_at, j.submitted_at)) FROM sessions s"
+                " JOIN jobs j ON j.session_id = s.id WHERE s.closed_at IS NULL GROUP BY s.id"
             )
         }
         sessions = [session_from(row) for row in rows]

@@ -17,11 +17,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from qpud.core.errors import QpudError, StorageFull, Unavailable
+from qpud.core.errors import Conflict, QpudError, StorageFull, Unavailable
 from qpud.store.schema import migrate
 
 T = TypeVar("T")
-Operation = Callable[[sqlite3.Connection], T]
+Transaction = sqlite3.Connection
+"""An open transaction: what an operation may execute statements on, and nothing else."""
+Operation = Callable[[Transaction], T]
 
 _LARGEST_GROUP = 256  # beyond this a shared fsync saves nothing more, and the first of the group waits
 
@@ -140,6 +142,8 @@ def _readable(error: BaseException) -> BaseException:
     if isinstance(error, QpudError) or not isinstance(error, sqlite3.Error):
         return error
     text = str(error)
+    if isinstance(error, sqlite3.IntegrityError):
+        return Conflict(f"the database refuses it ({text})")
     if "locked" in text or "busy" in text:
         return Unavailable("the database is locked by another process: try again")
     if isinstance(error, sqlite3.OperationalError):

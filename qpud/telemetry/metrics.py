@@ -7,7 +7,7 @@ configured resource and queue exists at 0 from the start, so that rates and aler
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
 
 import prometheus_client
@@ -43,6 +43,7 @@ class Metrics:
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
+        self._depths: Callable[[], Mapping[tuple[str, str, str], int]] = dict
         self._http: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}  # labels() costs more than inc()
         self._make_build_info()
         self._make_jobs()
@@ -169,6 +170,10 @@ class Metrics:
         """Set the number of unfinished jobs in state PENDING or RUNNING."""
         self._depth.labels(resource, queue, state).set(jobs)
 
+    def watch_depths(self, depths: Callable[[], Mapping[tuple[str, str, str], int]]) -> None:
+        """Read the depths of all queues, by resource, queue and state, whenever the page is asked for."""
+        self._depths = depths
+
     def sessions(self, active: int) -> None:
         """Set the number of open sessions."""
         self._sessions.set(active)
@@ -198,6 +203,8 @@ class Metrics:
 
     def render(self) -> bytes:
         """The text exposition format, for GET /metrics."""
+        for (resource, queue, state), jobs in self._depths().items():
+            self.depth(resource, queue, state, jobs)
         return generate_latest(self.registry)
 
 

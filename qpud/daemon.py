@@ -1,0 +1,249 @@
+"""The composition root: one process, one root TaskGroup for HTTP server, scheduler and reaper.
+
+If one of them dies, the process dies and systemd restarts it: a daemon that answers with a dead scheduler is the
+failure to avoid. This file alone handles signals; nothing happens at import.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import IO
+
+import uvloop
+
+from qpud import __version__
+from qpud.api.app import create_app
+from qpud.api.auth import Authenticator
+from qpud.api.server import Server
+from qpud.context import Context
+from qpud.core.book import Book
+from qpud.core.errors import Conflict, QpudError, Unavailable
+from qpud.core.job import Reason
+from qpud.core.policy import AuthType, Policy, UnixListen
+from qpud.drivers.base import Driver
+from qpud.drivers.registry import DriverMissing, make_driver
+from qpud.drivers.validator import Validator
+from qpud.drivers.workers import Workers
+from qpud.scheduler import Scheduler
+from qpud.service import Service
+from qpud.service.reaper import Reaper
+from qpud.site.munge import Munge
+from qpud.site.peer import bind_tcp, bind_unix, user_id, user_name
+from qpud.store.store import Snapshot, Store
+from qpud.telemetry.logs import to_stderr
+from qpud.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+
+class _Stop(Exception):
+    """SIGTERM or SIGINT ended the root TaskGroup."""
+
+
+class _MungeUid:
+    """What the authenticator wants of munge: only the uid."""
+
+    def __init__(self, munge: Munge) -> None:
+        self._munge = munge
+
+    def decode(self, credential: str) -> int:
+        """The uid that made the credential. Raises: Unauthenticated, Unavailable."""
+        return self._munge.decode(credential).uid
+
+
+def serve(policy: Policy, policy_path: Path | None) -> int:
+    """Run the daemon in the foreground until SIGTERM or SIGINT.
+
+    Args:
+        policy: What to serve.
+        policy_path: Where a reload reads it again; None for `serve --dev`.
+
+    Returns:
+        0 after a clean stop, 1 if it could not start; a crash raises.
+    """
+    to_stderr(policy.daemon.log_level)
+    try:
+        with _one_daemon(policy.daemon.state_save_location):
+            _run(policy, policy_path)
+    except (QpudError, DriverMissing, OSError) as failure:
+        print(f"qpud: {failure}", file=sys.stderr)
+        return 1
+    log.info("stopped")
+    return 0
+
+
+def _run(policy: Policy, policy_path: Path | None) -> None:
+    try:
+        uvloop.run(_serve(policy, policy_path))
+    except* _Stop:
+        pass
+
+
+def _one_daemon(state: Path) -> IO[bytes]:
+    """Lock the state folder; the lock ends with the process."""
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = (state / "qpud.lock").open("ab")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise Conflict(f"another qpud serves {state}: stop it first, or choose another StateSaveLocation") from None
+    return lock
+
+
+async def _serve(policy: Policy, policy_path: Path | None) -> None:
+    async with AsyncExitStack() as stack:
+        context, snapshot = await _assemble(stack, policy, policy_path)
+        service = Service(context)
+        scheduler = Scheduler(context)
+        reaper = Reaper(context, service)
+        await _cancel_orphans(context, service)
+        server = _server(context, service)
+        async with asyncio.TaskGroup() as root:
+            root.create_task(scheduler.run(snapshot.in_flight), name="scheduler")
+            root.create_task(reaper.run(), name="reaper")
+            root.create_task(server.run(), name="http")
+            root.create_task(_announce(server, context), name="announce")
+            root.create_task(_obey_signals(server, service, context), name="signals")
+
+
+async def _assemble(stack: AsyncExitStack, policy: Policy, path: Path | None) -> tuple[Context, Snapshot]:
+    metrics = Metrics(tuple(policy.resources), tuple(policy.queues))
+    store = await Store.open(_database(policy.daemon.state_save_location), metrics.commit)
+    stack.push_async_callback(store.close)
+    snapshot = await store.load()
+    workers = Workers(
+        policy.daemon.worker_python or Path(sys.executable),
+        validation_memory=policy.daemon.validation_memory,
+        validation_timeout=policy.daemon.validation_timeout,
+    )
+    await workers.open()
+    stack.push_async_callback(workers.close)
+    validator = Validator(workers, time.monotonic, metrics.validation)
+    stack.push_async_callback(validator.close)
+    context = Context(
+        policy=policy,
+        policy_path=path,
+        store=store,
+        book=_book(policy, snapshot),
+        drivers=await stack.enter_async_context(_open_drivers(policy, workers)),
+        validator=validator,
+        metrics=metrics,
+        clock=time.time,
+        pulse=time.monotonic,
+        names=user_name,
+        next_job_id=snapshot.last_job_id + 1,
+        next_slice_id=snapshot.last_slice_id + 1,
+    )
+    _show_start(context)
+    return context, snapshot
+
+
+def _database(state: Path) -> Path:
+    path = state / "state.sqlite"
+    if not path.exists():
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+    return path
+
+
+def _book(policy: Policy, snapshot: Snapshot) -> Book:
+    book = Book(policy)
+    for session in snapshot.sessions:
+        book.add_session(session)
+    book.tokens.update(snapshot.tokens)
+    for job in snapshot.jobs:
+        book.add_job(job)
+    for resource, reason in snapshot.drains.items():
+        if resource in book.flights:
+            book.flights[resource].drained = reason
+    return book
+
+
+@asynccontextmanager
+async def _open_drivers(policy: Policy, workers: Workers) -> AsyncIterator[dict[str, Driver]]:
+    drivers = {name: make_driver(resource, workers, time.time) for name, resource in policy.resources.items()}
+    async with AsyncExitStack() as stack:
+        for driver in drivers.values():
+            await driver.open()
+            stack.push_async_callback(driver.close)
+        yield drivers
+
+
+def _show_start(context: Context) -> None:
+    context.metrics.sessions(len(context.book.sessions))
+    for name, flight in context.book.flights.items():
+        context.metrics.resource_state(name, "drained" if flight.drained is not None else flight.state)
+    context.metrics.watch_depths(lambda: context.book.depths)
+
+
+async def _cancel_orphans(context: Context, service: Service) -> None:
+    """Cancel jobs whose session was closed just before a crash."""
+    for job in list(context.book.jobs.values()):
+        if job.session_id not in context.book.sessions and job.reason is not Reason.CANCELING:
+            await service.stop_job(job, Reason.SESSION_CLOSED, "canceled: its session ended before a restart")
+
+
+def _server(context: Context, service: Service) -> Server:
+    policy = context.policy
+    munge = _MungeUid(Munge()) if policy.daemon.auth_type is AuthType.MUNGE else None
+    authenticator = Authenticator(lambda: context.policy, munge, service, user_name, user_id)
+    app = create_app(service, authenticator, context.metrics, lambda: context.policy.daemon.max_body_size)
+    sockets = _sockets(policy)
+    context.urls = tuple(_url(one) for one in sockets if one.family != socket.AF_UNIX)
+    return Server(app, sockets)
+
+
+def _sockets(policy: Policy) -> list[socket.socket]:
+    daemon = policy.daemon
+    return [
+        bind_unix(one.path, daemon.socket_mode, daemon.socket_group)
+        if isinstance(one, UnixListen)
+        else bind_tcp(one.host, one.port)
+        for one in daemon.listen
+    ]
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"http://{host}:{port}"
+
+
+async def _announce(server: Server, context: Context) -> None:
+    await server.listening()
+    places = [f"unix:{one.path}" for one in context.policy.daemon.listen if isinstance(one, UnixListen)]
+    log.info("ready", extra={"version": __version__, "jobs": len(context.book.jobs)})
+    print("ready", *context.urls, *places, flush=True)
+
+
+async def _obey_signals(server: Server, service: Service, context: Context) -> None:
+    """Stop at SIGTERM and SIGINT, reload at SIGHUP."""
+    received: asyncio.Queue[int] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(number, received.put_nowait, number)
+    while await received.get() == signal.SIGHUP:
+        await _reload(service)
+    log.info("stopping")
+    context.waiters.release_all()
+    server.stop()
+    raise _Stop
+
+
+async def _reload(service: Service) -> None:
+    try:
+        for note in await service.reload("SIGHUP"):
+            log.warning(note)
+    except (QpudError, Unavailable) as refusal:
+        log.error("the policy file was refused, the policy in force stays", extra={"why": str(refusal)})
+    else:
+        log.info("policy reloaded")

@@ -1,0 +1,161 @@
+"""What is committed at a slice boundary, in one transaction: the slice that ended and the intent of the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from qpud.context import Context
+from qpud.core import explain
+from qpud.core.job import Job, JobState, Reason, move
+from qpud.core.progress import Verdict
+from qpud.core.slices import Outcome, OutcomeState, Slice, SliceState
+from qpud.store import jobs as jobs_sql
+from qpud.store import slices as slices_sql
+from qpud.store.writer import Transaction
+
+_STATES = {
+    OutcomeState.DONE: SliceState.DONE,
+    OutcomeState.CANCELED: SliceState.CANCELED,
+    OutcomeState.FAILED: SliceState.FAILED,
+}
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """A slice that ended at the resource and is not committed yet. `outcome` is None if it never started there."""
+
+    slice: Slice
+    outcome: Outcome | None
+    verdict: Verdict
+    note: str = ""  # a sentence for the job's story
+
+
+class Start(msgspec.Struct, frozen=True, kw_only=True):
+    """A slice that shall start. `yielding` is the job that it preempts, `previous` who had the resource before."""
+
+    slice: Slice
+    job: Job
+    yielding: Job | None
+    previous: Job | None
+
+
+Operation = Callable[[Transaction], None]
+
+
+def operation(ended: Ended | None, start: Start | None, spec_hash: str | None, now: float) -> Operation:
+    """The transaction of a boundary.
+
+    Raises, when run:
+        Conflict: The job of `start` ended meanwhile; nothing is stored.
+    """
+
+    def run(transaction: Transaction) -> None:
+        if ended is not None:
+            _store_end(transaction, ended, spec_hash, now)
+        if start is not None:
+            _store_start(transaction, start, now)
+
+    return run
+
+
+def _store_end(transaction: Transaction, ended: Ended, spec_hash: str | None, now: float) -> None:
+    job, outcome = ended.verdict.job, ended.outcome
+    shots = 0
+    if outcome is None:
+        slices_sql.drop_intent(transaction, ended.slice.id, now, ended.note)
+    else:
+        shots = sum(outcome.counts.values())
+        slices_sql.end(transaction, ended.slice, _STATES[outcome.state], outcome, spec_hash)
+        jobs_sql.charge(transaction, job.id, outcome.qpu_seconds, outcome.provenance)
+        if shots or outcome.qpu_seconds:
+            slices_sql.add_to_ledger(transaction, ended.slice, job, outcome)
+    jobs_sql.advance(transaction, job, shots)
+    _store_story(transaction, ended, now)
+
+
+def _store_story(transaction: Transaction, ended: Ended, now: float) -> None:
+    job = ended.verdict.job
+    if ended.note:
+        jobs_sql.add_event(transaction, job.id, now, ended.note)
+    if not job.is_terminal:
+        return
+    jobs_sql.finish(transaction, job, ended.verdict.message)
+    more = f": {ended.verdict.message}" if ended.verdict.message else ""
+    jobs_sql.add_event(transaction, job.id, now, f"{job.state} with {job.shots_done} of {job.shots} shots{more}")
+
+
+def _store_start(transaction: Transaction, start: Start, now: float) -> None:
+    jobs_sql.start(transaction, start.job.id, now)
+    slices_sql.insert(transaction, start.slice)
+    if start.yielding is not None:
+        jobs_sql.add_event(transaction, start.yielding.id, now, explain.preempted(start.yielding, start.job))
+    if start.job.started_at is None:
+        jobs_sql.add_event(transaction, start.job.id, now, explain.started(start.job, now, start.previous))
+    elif start.previous is not None and start.previous.id != start.job.id:
+        jobs_sql.add_event(transaction, start.job.id, now, explain.resumed(start.job, start.previous))
+
+
+def publish(context: Context, resource: str, ended: Ended | None, start: Start | None, now: float) -> None:
+    """Bring memory up to the committed boundary; runs right after the commit, before anyone waiting."""
+    if ended is not None:
+        _publish_end(context, ended, now)
+    if start is not None:
+        _publish_start(context, start, now)
+    context.book.leave(resource)
+    context.book.flights[resource].slice = start.slice if start else None
+
+
+def _publish_end(context: Context, ended: Ended, now: float) -> None:
+    after = ended.verdict.job
+    current = context.book.jobs[after.id]
+    # the reason may have changed while the commit was under way: only shots and a final state are the slice's word
+    later = after if after.is_terminal else msgspec.structs.replace(current, shots_done=after.shots_done)
+    context.book.update_job(later)
+    if ended.outcome is not None:
+        _count_slice(context, after, ended.outcome)
+    if after.is_terminal:
+        _publish_last(context, after, now)
+    context.waiters.notify(after.id)
+
+
+def _publish_last(context: Context, job: Job, now: float) -> None:
+    context.metrics.job_ended(job.resource, job.queue, job.state)
+    context.drivers[job.resource].release(job.id)
+    session = context.book.sessions.get(job.session_id)
+    if session is not None:
+        context.book.sessions[session.id] = msgspec.structs.replace(session, last_used_at=now)
+
+
+def _count_slice(context: Context, job: Job, outcome: Outcome) -> None:
+    shots = sum(outcome.counts.values())
+    costs = (outcome.qpu_seconds, outcome.setup_seconds)
+    context.metrics.slice_ended(job.resource, job.queue, _STATES[outcome.state], shots, *costs)
+
+
+def _publish_start(context: Context, start: Start, now: float) -> None:
+    job = context.book.jobs[start.job.id]
+    if job.state is JobState.PENDING:
+        context.book.update_job(move(job, JobState.RUNNING, _kept(job.reason), now))
+        context.metrics.job_started(job.resource, job.queue, now - job.submitted_at)
+        context.waiters.notify(job.id)
+    if start.yielding is not None:
+        context.metrics.preempted(start.yielding.resource, start.yielding.queue)
+
+
+def _kept(reason: Reason) -> Reason:
+    return reason if reason in (Reason.CANCELING, Reason.HELD, Reason.HELD_ADMIN) else Reason.NONE
+
+
+def store_cancel(transaction: Transaction, *, found: JobState, job: Job) -> None:
+    """Store the end of a job that was asked to stop and has no slice in flight."""
+    jobs_sql.move(transaction, job, found)
+    jobs_sql.finish(transaction, job, "canceled between two slices")
+    jobs_sql.add_event(transaction, job.id, job.ended_at or 0.0, "canceled between two slices")
+
+
+def publish_cancel(_none: None, *, context: Context, job: Job) -> None:
+    """Bring memory up to a committed cancel."""
+    context.book.update_job(job)
+    _publish_last(context, job, job.ended_at or 0.0)
+    context.waiters.notify(job.id)

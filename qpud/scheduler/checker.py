@@ -1,0 +1,118 @@
+"""The background verdicts: jobs that were accepted with reason Validating, best first."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import msgspec
+
+from qpud.context import Context
+from qpud.core.errors import Conflict, QpudError
+from qpud.core.job import Job, JobState, Reason, move
+from qpud.drivers.base import DeviceSpec, Program
+from qpud.drivers.workers import Verdict, WorkerFault
+from qpud.store import jobs as sql
+from qpud.store import queries
+from qpud.store.writer import Transaction
+
+log = logging.getLogger(__name__)
+
+_PATIENCE_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
+
+
+class Checker:
+    """Asks for the verdicts of one resource's unvalidated jobs, one after the other.
+
+    Args:
+        context: The parts of the daemon.
+        name: The resource.
+    """
+
+    def __init__(self, context: Context, name: str) -> None:
+        self._context = context
+        self._name = name
+        self._changed = asyncio.Event()
+
+    def wake(self) -> None:
+        """Jobs or the spec changed."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Check until cancelled."""
+        failures = 0
+        while True:
+            spec = self._context.specs.get(self._name)
+            job = self._next() if spec else None
+            if spec is None or job is None:
+                await self._changed.wait()
+                self._changed.clear()
+                continue
+            failures = 0 if await self._check(job, spec) else failures + 1
+            if failures:
+                await asyncio.sleep(_PATIENCE_SECONDS[min(failures, len(_PATIENCE_SECONDS)) - 1])
+
+    def _next(self) -> Job | None:
+        job_id = self._context.book.unvalidated[self._name].head()
+        return None if job_id is None else self._context.book.jobs[job_id]
+
+    async def _check(self, job: Job, spec: DeviceSpec) -> bool:
+        text, variables, _seed = await queries.program(self._context.store, job.id)
+        program = Program(
+            sequence=text, sequence_hash=job.sequence_hash, register_hash=job.register_hash, variables=variables
+        )
+        try:
+            await self._settle(job, await self._verdict(program, job, spec))
+        except (WorkerFault, QpudError) as fault:
+            log.warning("a job could not be checked, trying again", extra={"job": job.id, "why": fault.message})
+            return False
+        return True
+
+    async def _verdict(self, program: Program, job: Job, spec: DeviceSpec) -> Verdict:
+        if spec.max_runs is not None and job.shots > spec.max_runs:
+            sentence = f"{job.shots} shots exceed max_runs {spec.max_runs} of {self._name}'s device {spec.name}"
+            return Verdict(ok=False, sentence=sentence, spec_hash=spec.hash)
+        return await self._context.validator.verdict(program, job.shots, spec)
+
+    async def _settle(self, job: Job, verdict: Verdict) -> None:
+        current = self._context.book.jobs.get(job.id)
+        if current is None or current.reason is not Reason.VALIDATING:
+            return  # canceled or held meanwhile
+        if verdict.ok:
+            await self._accept(current, verdict.spec_hash)
+        else:
+            await self._refuse(current, verdict.sentence)
+
+    async def _accept(self, job: Job, spec_hash: str) -> None:
+        context = self._context
+
+        def then(_none: None) -> None:
+            current = context.book.jobs.get(job.id)
+            if current is not None:
+                reason = Reason.NONE if current.reason is Reason.VALIDATING else current.reason
+                context.book.update_job(msgspec.structs.replace(current, reason=reason, validated_spec=spec_hash))
+            context.wake(self._name)
+
+        await context.store.write(lambda transaction: sql.set_validated(transaction, job.id, spec_hash), then)
+
+    async def _refuse(self, job: Job, sentence: str) -> None:
+        context = self._context
+        now = context.clock()
+        ended = move(job, JobState.ERROR, Reason.INVALID, now)
+
+        def operation(transaction: Transaction) -> None:
+            sql.move(transaction, ended, job.state)
+            sql.finish(transaction, ended, sentence)
+            sql.add_event(transaction, job.id, now, f"refused: {sentence}")
+
+        def then(_none: None) -> None:
+            if job.id in context.book.jobs:
+                context.book.update_job(ended)
+            context.metrics.job_ended(job.resource, job.queue, ended.state)
+            context.drivers[job.resource].release(job.id)
+            context.waiters.notify(job.id)
+
+        try:
+            await context.store.write(operation, then)
+        except Conflict:
+            log.info("a job ended while it was checked", extra={"job": job.id})

@@ -1,0 +1,240 @@
+"""One slice at the resource: launch it or adopt it, attend it, and find out what became of it when nobody answers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from qpud.context import Context
+from qpud.core.errors import QpudError
+from qpud.core.job import Job, Reason
+from qpud.core.progress import checked
+from qpud.core.slices import Outcome, OutcomeState, Slice
+from qpud.drivers.base import Driver, Fault, Refused, SliceRequest, Unreachable
+from qpud.scheduler.programs import Loaded
+from qpud.store import jobs as jobs_sql
+from qpud.store import slices as slices_sql
+from qpud.store.writer import Transaction
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS = 10.0
+_PATIENCE_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+
+
+class Landed(msgspec.Struct, frozen=True, kw_only=True):
+    """How a slice came back. `outcome` is None if it never started; `refused` is the resource's word on it."""
+
+    outcome: Outcome | None
+    refused: Refused | None = None
+    note: str = ""
+
+
+class Crew:
+    """Flies the slices of one resource.
+
+    Args:
+        context: The parts of the daemon.
+        name: The resource.
+        driver: Its driver.
+        changed: Set when a job of the resource may have been asked to stop.
+        others: Awaited at each change and at least every HEARTBEAT_SECONDS.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        name: str,
+        driver: Driver,
+        changed: asyncio.Event,
+        others: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.in_the_dark = False  # a slice is UNKNOWN: nothing else may start
+        self._context = context
+        self._name = name
+        self._driver = driver
+        self._changed = changed
+        self._others = others
+
+    async def fly(self, flying: Slice, loaded: Loaded, job: Job) -> Landed:
+        """Hand a committed slice to the resource and wait for its end, however long that takes."""
+        if self._is_stopped(job.id):
+            return Landed(outcome=None, note="stopped before its slice started")
+        request = self.request(flying, loaded, job)
+        try:
+            device_id = await self._launch(request, flying)
+        except Refused as refused:
+            self._context.metrics.driver_error(self._name, "refused")
+            return Landed(outcome=None, refused=refused, note=f"{self._name} refused a slice: {refused.message}")
+        await self._record_running(flying, device_id)
+        return await self._attend(device_id, request, flying)
+
+    async def adopt(self, left: Slice, loaded: Loaded, job: Job) -> Landed:
+        """Find out what became of a slice that an earlier daemon left in flight, and see it to its end."""
+        request = self.request(left, loaded, job)
+        device_id = await self._find(request, left, "the daemon was restarted")
+        if device_id is None:
+            return Landed(outcome=None, note="the daemon was restarted while a slice ran; its shots are run again")
+        await self._record_running(left, device_id)
+        return await self._attend(device_id, request, left)
+
+    def request(self, flying: Slice, loaded: Loaded, job: Job) -> SliceRequest:
+        """What the driver is told of a slice."""
+        session = self._context.book.sessions.get(job.session_id)
+        return SliceRequest(
+            tag=flying.tag,
+            job_id=job.id,
+            batch_id=job.batch_id or job.session_id,
+            program=loaded.program,
+            shots=flying.shots,
+            first_shot=flying.first_shot,
+            job_shots=job.shots,
+            seed=loaded.seed,
+            slurm_job_id=session.slurm_job_id if session else None,
+            device_id=flying.device_id,
+        )
+
+    # -- start
+    async def _launch(self, request: SliceRequest, flying: Slice) -> str:
+        while True:
+            try:
+                return await self._start(request)
+            except Unreachable as fault:
+                found = await self._find(request, flying, fault.message)
+                if found is not None:
+                    return found
+
+    async def _start(self, request: SliceRequest) -> str:
+        try:
+            return await self._driver.start(request)
+        except Fault:
+            raise
+        except Exception as error:  # a driver's bug: whether the slice started is not known
+            log.exception("driver fault at start", extra={"resource": self._name, "tag": request.tag})
+            raise Unreachable(f"the driver of {self._name} failed ({type(error).__name__}: {error})") from error
+
+    async def _find(self, request: SliceRequest, flying: Slice, why: str) -> str | None:
+        for attempt in itertools.count():
+            try:
+                found = await self._driver.find(request)
+            except Fault as fault:
+                why = fault.message
+            else:
+                break
+            await self._lose_sight(flying, why)
+            await self._pause(attempt)
+        self._see_again()
+        return found
+
+    # -- attend
+    async def _attend(self, device_id: str, request: SliceRequest, flying: Slice) -> Landed:
+        asked = False
+        for attempt in itertools.count():
+            waiting = asyncio.ensure_future(self._driver.wait(device_id, request))
+            try:
+                asked = await self._watch(waiting, device_id, flying, asked)
+                outcome = waiting.result()
+            except Unreachable as fault:
+                await self._lose_sight(flying, fault.message)
+                await self._pause(attempt)
+                continue
+            except Exception as error:
+                outcome = self._driver_fault(error)
+            finally:
+                waiting.cancel()
+                await asyncio.gather(waiting, return_exceptions=True)
+            break
+        self._see_again()
+        return self._landed(checked(outcome, request.shots))
+
+    async def _watch(self, waiting: asyncio.Future[Outcome], device_id: str, flying: Slice, asked: bool) -> bool:
+        while not waiting.done():
+            if not asked and self._is_stopped(flying.job_id):
+                asked = await self._ask_to_cancel(device_id)
+            self._changed.clear()
+            change = asyncio.ensure_future(self._changed.wait())
+            either: set[asyncio.Future[Any]] = {waiting, change}
+            try:
+                await asyncio.wait(either, timeout=HEARTBEAT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                change.cancel()
+            await self._others()
+        return asked
+
+    async def _ask_to_cancel(self, device_id: str) -> bool:
+        with contextlib.suppress(Fault):
+            await self._driver.cancel(device_id)
+            return True
+        return False
+
+    def _driver_fault(self, error: Exception) -> Outcome:
+        log.error("driver fault", exc_info=error, extra={"resource": self._name})
+        now = self._context.clock()
+        message = f"the driver of {self._name} failed ({type(error).__name__}: {error})"
+        return Outcome(
+            state=OutcomeState.FAILED,
+            counts={},
+            started_at=now,
+            ended_at=now,
+            qpu_seconds=0.0,
+            message=message[:300],
+            transient=True,
+        )
+
+    def _landed(self, outcome: Outcome) -> Landed:
+        if outcome.state is not OutcomeState.FAILED:
+            return Landed(outcome=outcome)
+        self._context.metrics.driver_error(self._name, "failed")
+        return Landed(outcome=outcome, note=f"a slice failed on {self._name}: {outcome.message}")
+
+    # -- in the dark
+    async def _lose_sight(self, flying: Slice, why: str) -> None:
+        flight = self._context.book.flights[self._name]
+        flight.message = why
+        if self.in_the_dark:
+            return
+        self.in_the_dark = True
+        flight.state = "unreachable"
+        self._context.metrics.driver_error(self._name, "unreachable")
+        self._context.metrics.resource_state(self._name, "unreachable")
+        log.warning("slice unknown", extra={"resource": self._name, "tag": flying.tag, "why": why})
+        with contextlib.suppress(QpudError):
+            now, text = self._context.clock(), f"{self._name} does not answer: {why}"
+            await self._context.store.write(partial(_store_unknown, flying=flying, at=now, text=text))
+
+    def _see_again(self) -> None:
+        if not self.in_the_dark:
+            return
+        self.in_the_dark = False
+        flight = self._context.book.flights[self._name]
+        flight.state, flight.message = "up", ""
+        self._context.metrics.resource_state(self._name, "drained" if flight.drained is not None else "up")
+
+    async def _pause(self, attempt: int) -> None:
+        await self._others()
+        await asyncio.sleep(_PATIENCE_SECONDS[min(attempt, len(_PATIENCE_SECONDS) - 1)])
+
+    async def _record_running(self, flying: Slice, device_id: str) -> None:
+        now = self._context.clock()
+        try:
+            await self._context.store.write(
+                lambda transaction: slices_sql.set_running(transaction, flying.id, device_id, now)
+            )
+        except QpudError as error:  # harmless: the tag finds the slice as well
+            log.warning("device id not stored", extra={"resource": self._name, "why": error.message})
+
+    def _is_stopped(self, job_id: int) -> bool:
+        job = self._context.book.jobs.get(job_id)
+        return job is not None and job.reason is Reason.CANCELING
+
+
+def _store_unknown(transaction: Transaction, *, flying: Slice, at: float, text: str) -> None:
+    slices_sql.set_unknown(transaction, flying.id)
+    jobs_sql.add_event(transaction, flying.job_id, at, text)

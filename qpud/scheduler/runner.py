@@ -1,0 +1,285 @@
+"""The loop of one resource: at each slice boundary commit what ended with the intent of what comes next, then fly it.
+
+One commit for both keeps the gap between two slices at one fsync. Whatever the store or the resource does, a finished
+slice stays in memory until it is committed, and nothing else starts before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+from collections import Counter
+from functools import partial
+
+import msgspec
+
+from qpud.context import Context
+from qpud.core import plan
+from qpud.core.errors import Conflict, QpudError
+from qpud.core.job import Job, JobState, Reason, move
+from qpud.core.progress import Verdict, after_slice
+from qpud.core.slices import Slice
+from qpud.drivers.base import Driver, Health, HealthState, Refused
+from qpud.scheduler import boundary
+from qpud.scheduler.boundary import Ended, Start
+from qpud.scheduler.flight import HEARTBEAT_SECONDS, Crew, Landed
+from qpud.scheduler.programs import Programs
+
+log = logging.getLogger(__name__)
+
+_RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+_COOLDOWN_SECONDS = (1.0, 2.0, 5.0, 15.0, 60.0)
+
+
+class Runner:
+    """Decides and flies the slices of one resource.
+
+    Args:
+        context: The parts of the daemon.
+        name: The resource.
+        driver: Its driver.
+    """
+
+    def __init__(self, context: Context, name: str, driver: Driver) -> None:
+        self.turned_at = context.pulse()
+        self._context = context
+        self._name = name
+        self._driver = driver
+        self._changed = asyncio.Event()
+        self._programs = Programs(context)
+        self._crew = Crew(context, name, driver, self._changed, self._attend_to_others)
+        self._attempts: Counter[int] = Counter()  # fruitless slices in a row
+        self._refusals = 0
+        self._cool_until = 0.0
+        self._previous: Job | None = None  # who had the resource last: what a newcomer waited behind
+        self._idle_since: float | None = None  # wall time of the last slice's end
+
+    def wake(self) -> None:
+        """Jobs, the resource or the policy changed."""
+        self._changed.set()
+
+    def report(self, health: Health) -> bool:
+        """Take in the driver's word on its resource; returns whether it is up."""
+        flight = self._context.book.flights[self._name]
+        if self._context.pulse() >= self._cool_until and not self._crew.in_the_dark:
+            self._set_state("up" if health.state is HealthState.UP else health.state.value, health.message)
+        return flight.state == "up"
+
+    async def run(self, in_flight: list[Slice]) -> None:
+        """Reconcile what an earlier daemon left at the resource, then decide and fly until cancelled."""
+        for left in in_flight:
+            if (ended := await self._adopt(left)) is not None:
+                await self._commit(ended, None)
+        ended = None
+        while True:
+            ended = await self._turn(ended)
+
+    # -- one boundary
+    async def _turn(self, ended: Ended | None) -> Ended | None:
+        self._changed.clear()
+        self._beat()
+        await self._stop_stranded()
+        start = await self._plan(ended)
+        if ended is not None or start is not None:
+            start = await self._commit(ended, start)
+        if start is None:
+            await self._rest(is_settled=ended is None)
+            return None
+        return self._end(start.slice, await self._fly(start))
+
+    async def _fly(self, start: Start) -> Landed:
+        self._observe_gap(start)
+        job = self._context.book.jobs[start.job.id]
+        self._previous = job
+        landed = await self._crew.fly(start.slice, await self._programs.get(job), job)
+        self._idle_since = self._context.clock()
+        return landed
+
+    async def _adopt(self, left: Slice) -> Ended | None:
+        job = self._context.book.jobs.get(left.job_id)
+        if job is None:
+            log.error("a slice in flight belongs to no unfinished job", extra={"tag": left.tag})
+            return None
+        self._context.book.claim(self._name, job.id)
+        self._context.book.flights[self._name].slice = left
+        return self._end(left, await self._crew.adopt(left, await self._programs.get(job), job))
+
+    # -- what comes next
+    async def _plan(self, ended: Ended | None) -> Start | None:
+        choice = self._choose(ended)
+        self._context.book.claim(self._name, choice.job.id if choice else None)
+        if choice is None:
+            return None
+        loaded = await self._programs.get(choice.job)
+        yielding = ended.verdict.job if choice.preempts and ended else None
+        new = self._intend(choice.job, loaded.next_number, loaded.seed)
+        return Start(slice=new, job=choice.job, yielding=yielding, previous=self._previous)
+
+    def _choose(self, ended: Ended | None) -> plan.Choice | None:
+        flight = self._context.book.flights[self._name]
+        if flight.drained is not None or flight.state != "up" or self._context.pulse() < self._cool_until:
+            return None
+        current = self._current_after(ended)
+        if current is not None and self._must_be_checked(current):
+            current = None
+        return plan.choose(current, self._checked_head(), self._context.policy.queues)
+
+    def _current_after(self, ended: Ended | None) -> Job | None:
+        if ended is None or ended.verdict.job.is_terminal:
+            return None
+        now = self._context.book.jobs[ended.verdict.job.id]
+        return msgspec.structs.replace(now, shots_done=ended.verdict.job.shots_done)
+
+    def _checked_head(self) -> Job | None:
+        while (head := self._context.book.head(self._name)) is not None and self._must_be_checked(head):
+            continue
+        return head
+
+    def _must_be_checked(self, job: Job) -> bool:
+        """Whether the device spec changed since the job's verdict; if so the checker gets it."""
+        spec = self._context.specs.get(self._name)
+        if spec is not None and job.validated_spec == spec.hash:
+            return False
+        current = self._context.book.jobs[job.id]
+        self._context.book.update_job(msgspec.structs.replace(current, reason=Reason.VALIDATING))
+        self._context.wake(self._name)
+        return True
+
+    def _intend(self, job: Job, number: int, seed: int) -> Slice:
+        seconds = plan.slice_seconds(job, self._context.policy.queues)
+        return Slice(
+            id=self._context.take_slice_id(),
+            job_id=job.id,
+            number=number,
+            resource=self._name,
+            tag=f"{job.uid}.{number}",
+            shots=plan.slice_shots(job, self._driver.shots_for(seconds)),
+            first_shot=job.shots_done,
+            seed=seed,
+            intended_at=self._context.clock(),
+        )
+
+    # -- what ended
+    def _end(self, ended: Slice, landed: Landed) -> Ended:
+        job = self._context.book.jobs[ended.job_id]
+        if landed.outcome is None:
+            verdict = self._verdict_of_refusal(job, landed.refused)
+        else:
+            self._refusals = 0
+            stopping = self._context.book.stopping.get(job.id)
+            verdict = after_slice(job, landed.outcome, self._attempts[job.id], stopping, landed.outcome.ended_at)
+        self._count_attempts(verdict)
+        return Ended(slice=ended, outcome=landed.outcome, verdict=verdict, note=landed.note)
+
+    def _count_attempts(self, verdict: Verdict) -> None:
+        if verdict.fruitless and not verdict.job.is_terminal:
+            self._attempts[verdict.job.id] += 1
+        else:
+            self._attempts.pop(verdict.job.id, None)
+
+    def _verdict_of_refusal(self, job: Job, refused: Refused | None) -> Verdict:
+        now = self._context.clock()
+        if job.reason is Reason.CANCELING:
+            why = self._context.book.stopping.get(job.id, Reason.USER)
+            return Verdict(job=move(job, JobState.CANCELED, why, now), message="canceled before its slice started")
+        if refused is not None and not refused.transient:
+            return Verdict(job=move(job, JobState.ERROR, Reason.FAULT, now), message=refused.message)
+        if refused is not None:
+            self._cool_down(refused.message)
+        return Verdict(job=job)
+
+    def _cool_down(self, why: str) -> None:
+        seconds = _COOLDOWN_SECONDS[min(self._refusals, len(_COOLDOWN_SECONDS) - 1)]
+        self._refusals += 1
+        self._cool_until = self._context.pulse() + seconds
+        self._set_state("down", why)
+
+    # -- committing
+    async def _commit(self, ended: Ended | None, start: Start | None) -> Start | None:
+        """Commit a boundary, however long the store is away; returns `start`, or None if its job ended meanwhile."""
+        for attempt in itertools.count():
+            try:
+                await self._write(ended, start)
+                break
+            except Conflict:
+                if start is None:
+                    raise
+                self._context.book.claim(self._name, None)
+                start = None
+            except QpudError as error:
+                await self._wait_for_store(attempt, error)
+        self._forget_ended(ended)
+        return start
+
+    async def _write(self, ended: Ended | None, start: Start | None) -> None:
+        if ended is None and start is None:
+            self._context.book.leave(self._name)
+            return
+        now = self._context.clock()
+        spec = self._context.specs.get(self._name)
+        operation = boundary.operation(ended, start, spec.hash if spec else None, now)
+        await self._context.store.write(
+            operation, lambda _none: boundary.publish(self._context, self._name, ended, start, now)
+        )
+        if start is not None:
+            self._programs.count_slice(start.job.id)
+
+    async def _wait_for_store(self, attempt: int, error: QpudError) -> None:
+        flight = self._context.book.flights[self._name]
+        flight.message = error.message
+        log.error(
+            "a slice boundary cannot be stored, trying again", extra={"resource": self._name, "why": error.message}
+        )
+        self._beat()
+        await asyncio.sleep(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)])
+
+    def _forget_ended(self, ended: Ended | None) -> None:
+        if ended is not None and ended.verdict.job.is_terminal:
+            self._programs.forget(ended.verdict.job.id)
+
+    async def _stop_stranded(self) -> None:
+        """Cancel jobs that were asked to stop just as they lost the resource."""
+        for job in self._context.book.stranded(self._name):
+            why = self._context.book.stopping.get(job.id, Reason.USER)
+            ended = move(job, JobState.CANCELED, why, self._context.clock())
+            with contextlib.suppress(QpudError):
+                await self._context.store.write(
+                    partial(boundary.store_cancel, found=job.state, job=ended),
+                    partial(boundary.publish_cancel, context=self._context, job=ended),
+                )
+
+    # -- waiting
+    async def _rest(self, *, is_settled: bool) -> None:
+        if not is_settled:
+            return  # look once more: the end of the slice may have changed the order
+        self._idle_since = None
+        cooling = self._cool_until - self._context.pulse()
+        if self._cool_until and cooling <= 0:
+            self._cool_until = 0.0
+            self._set_state("up", "")
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(HEARTBEAT_SECONDS, cooling) if cooling > 0 else HEARTBEAT_SECONDS):
+                await self._changed.wait()
+
+    def _beat(self) -> None:
+        self.turned_at = self._context.pulse()
+
+    async def _attend_to_others(self) -> None:
+        self._beat()
+        await self._stop_stranded()
+
+    def _observe_gap(self, start: Start) -> None:
+        if self._idle_since is not None and start.job.submitted_at < self._idle_since:
+            self._context.metrics.gap(self._name, self._context.clock() - self._idle_since)
+
+    def _set_state(self, state: str, message: str) -> None:
+        flight = self._context.book.flights[self._name]
+        if (flight.state, flight.message) == (state, message):
+            return
+        log.info("resource state", extra={"resource": self._name, "state": state, "why": message})
+        flight.state, flight.message = state, message
+        self._context.metrics.resource_state(self._name, "drained" if flight.drained is not None else state)
+        self._changed.set()

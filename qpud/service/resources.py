@@ -1,0 +1,185 @@
+"""Verbs on resources and on the daemon itself: look, drain, resume, reconfigure, health."""
+
+from __future__ import annotations
+
+import asyncio
+
+from qpud import config
+from qpud.core import verbs
+from qpud.core.book import Flight
+from qpud.core.errors import BadRequest, Conflict, Unavailable
+from qpud.core.identity import Identity, require_admin
+from qpud.core.job import JobState
+from qpud.core.policy import Policy
+from qpud.drivers.base import DeviceSpec, Fault
+from qpud.drivers.workers import WorkerFault
+from qpud.service.base import Verbs
+from qpud.store import admin as sql
+from qpud.store.writer import Transaction
+
+SHARE_UNITS = 10  # 100 %
+STALE_HEARTBEAT_SECONDS = 30.0
+FIRST_SPEC_SECONDS = 10.0
+
+
+class ResourceVerbs(Verbs):
+    """Resources, and the daemon."""
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The TCP addresses that the daemon listens on, as http:// URLs."""
+        return self._context.urls
+
+    async def resources(self) -> list[verbs.ResourceView]:
+        """All resources with their state."""
+        return [self._view(name) for name in self.policy.resources]
+
+    async def spec(self, resource: str | None) -> DeviceSpec:
+        """The current device spec.
+
+        Raises:
+            Unavailable: The resource never told it.
+        """
+        name = self.resource_name(resource)
+        spec = self._context.specs.get(name)
+        return spec if spec is not None else await self._first_spec(name)
+
+    async def accessible(self, resource: str | None) -> tuple[bool, str]:
+        """Whether the resource takes work now, and a sentence: the wire's `is_accessible` and `message`."""
+        name = self.resource_name(resource)
+        flight = self._context.book.flights[name]
+        state = _state(flight)
+        if state == "up":
+            return True, f"{name} is accessible"
+        return False, f"{name} is {state}: {flight.drained or flight.message or 'no reason was given'}"
+
+    def slots(self, resource: str | None) -> tuple[int, int, int]:
+        """Share units total (10), held by open sessions (at most 10), available."""
+        self.resource_name(resource)
+        used = min(SHARE_UNITS, sum(session.share for session in self._context.book.sessions.values()))
+        return SHARE_UNITS, used, SHARE_UNITS - used
+
+    async def drain(self, who: Identity, resource: str, reason: str) -> verbs.ResourceView:
+        """Start nothing more on the resource, across restarts too; the slice in flight ends.
+
+        Raises:
+            Forbidden: Not an administrator on the Unix socket.
+            BadRequest: No reason.
+        """
+        require_admin(who, f"drain {resource}")
+        name = self.resource_name(resource)
+        if not (reason := reason.strip()) or len(reason) > 500:
+            raise BadRequest(f"a drain of {name} needs a reason of 1 … 500 characters")
+        now = self._context.clock()
+
+        def operation(transaction: Transaction) -> None:
+            sql.set_drain(transaction, name, reason, who.user, now)
+            sql.record(transaction, now, who.user, "drain", name, reason)
+
+        await self._context.store.write(operation, lambda _none: self._set_drained(name, reason))
+        return self._view(name)
+
+    async def resume(self, who: Identity, resource: str) -> verbs.ResourceView:
+        """Undo a drain.
+
+        Raises:
+            Forbidden: Not an administrator on the Unix socket.
+            Conflict: It is not drained.
+        """
+        require_admin(who, f"resume {resource}")
+        name = self.resource_name(resource)
+        if self._context.book.flights[name].drained is None:
+            raise Conflict(f"{name} is not drained")
+        now = self._context.clock()
+
+        def operation(transaction: Transaction) -> None:
+            sql.clear_drain(transaction, name)
+            sql.record(transaction, now, who.user, "resume", name)
+
+        await self._context.store.write(operation, lambda _none: self._set_drained(name, None))
+        return self._view(name)
+
+    async def reconfigure(self, who: Identity) -> list[str]:
+        """Reload the policy file whole, or refuse it whole.
+
+        Returns:
+            Warnings: keys whose change needs a restart, and what looks unwise.
+
+        Raises:
+            Forbidden: Not an administrator on the Unix socket.
+            Invalid: The file has mistakes; the policy in force stays.
+        """
+        require_admin(who, "reconfigure")
+        return await self.reload(who.user)
+
+    async def reload(self, user: str) -> list[str]:
+        """Reload the policy file for `user`, or for a SIGHUP; see `reconfigure`."""
+        context = self._context
+        if context.policy_path is None:
+            raise Conflict("qpud serve --dev has no policy file: start it with --config to reconfigure")
+        new, notes = config.keep_running_parts(context.policy, config.load(context.policy_path))
+        now = context.clock()
+        await context.store.write(
+            lambda transaction: sql.record(transaction, now, user, "reconfigure", str(context.policy_path)),
+            lambda _none: self._apply(new),
+        )
+        return [*notes, *config.warnings(new)]
+
+    def health(self) -> verbs.Health:
+        """The scheduler's heartbeat and the store's readiness."""
+        age = self._context.heartbeat()
+        alive = age < STALE_HEARTBEAT_SECONDS
+        message = "ok" if alive else f"the scheduler's loop last turned {age:.0f} s ago"
+        return verbs.Health(
+            alive=alive, ready=alive and bool(self._context.waiters.open), heartbeat_age_seconds=age, message=message
+        )
+
+    # -- parts
+    async def _first_spec(self, name: str) -> DeviceSpec:
+        """The spec just after the start, when the worker is still loading Pulser."""
+        try:
+            async with asyncio.timeout(FIRST_SPEC_SECONDS):
+                return await self._context.drivers[name].spec()
+        except TimeoutError:
+            why = f"nothing came in {FIRST_SPEC_SECONDS:.0f} s"
+        except (Fault, WorkerFault) as fault:
+            why = fault.message
+        raise Unavailable(f"the device spec of {name} is not known yet: {why}")
+
+    def _apply(self, policy: Policy) -> None:
+        self._context.policy = policy
+        self._context.book.reorder(policy)
+        self._context.metrics.cover(tuple(policy.resources), tuple(policy.queues))
+        for name in policy.resources:
+            self._context.wake(name)
+        self._context.touch()
+
+    def _set_drained(self, name: str, reason: str | None) -> None:
+        flight = self._context.book.flights[name]
+        flight.drained = reason
+        self._context.metrics.resource_state(name, _state(flight))
+        self._context.wake(name)
+
+    def _view(self, name: str) -> verbs.ResourceView:
+        flight = self._context.book.flights[name]
+        spec = self._context.specs.get(name)
+        pending = sum(
+            number
+            for (resource, _queue, state), number in self._context.book.depths.items()
+            if resource == name and state == JobState.PENDING
+        )
+        return verbs.ResourceView(
+            name=name,
+            driver=self.policy.resources[name].driver,
+            state=_state(flight),
+            message=flight.message,
+            device=spec.name if spec else None,
+            spec_hash=spec.hash if spec else None,
+            pending=pending,
+            running_job=flight.job_id,
+            drained_reason=flight.drained,
+        )
+
+
+def _state(flight: Flight) -> str:
+    return "drained" if flight.drained is not None else flight.state
