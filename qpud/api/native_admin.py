@@ -66,7 +66,7 @@ async def info(parts: Parts, call: Call) -> Reply:
         wire.Info(
             version=__version__,
             api_versions=["v1"],
-            urls=views.urls(policy.daemon.listen),
+            urls=views.urls(parts.service.urls),
             default_queue=policy.default_queue,
             default_resource=policy.default_resource,
             max_body_size=policy.daemon.max_body_size,

@@ -10,7 +10,7 @@ from qpud.api import wire
 from qpud.api.wire import moment
 from qpud.core import verbs
 from qpud.core.job import Job
-from qpud.core.policy import Listen, QueuePolicy, TcpListen
+from qpud.core.policy import QueuePolicy
 from qpud.core.session import Session, idle_deadline
 
 Names = Callable[[int], str]
@@ -140,12 +140,9 @@ def queue_policy_line(queue: QueuePolicy) -> wire.QueuePolicyLine:
     )
 
 
-def urls(listens: tuple[Listen, ...]) -> list[str]:
-    """The TCP addresses as clients on this machine name them; port 0 is not bound yet and left out."""
-    loopback = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  what binding to all addresses means from here
-    tcp = [one for one in listens if isinstance(one, TcpListen) and one.port]
-    hosts = [loopback.get(one.host, one.host) for one in tcp]
-    return [f"http://{f'[{host}]' if ':' in host else host}:{one.port}" for host, one in zip(hosts, tcp, strict=True)]
+def urls(bound: tuple[str, ...]) -> list[str]:
+    """The bound TCP addresses as clients on this machine name them: all addresses are reached by loopback."""
+    return [url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:") for url in bound]
 
 
 def user_line(one: verbs.UserSum, names: Names) -> wire.UserLine:

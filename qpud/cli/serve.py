@@ -59,21 +59,21 @@ def serve_daemon(args: argparse.Namespace) -> int:
         raise Stop(f"--{stray[0].replace('_', '-')} needs --dev; a site writes it in the policy file", Exit.USAGE)
     path: Path = args.config or SITE_POLICY
     policy = _read(path)
-    from qpud import daemon
+    from qpud.daemon import serve
 
-    return daemon.serve(policy, path)
+    return serve(policy, path)
 
 
 def _serve_dev(args: argparse.Namespace) -> int:
-    from qpud import daemon
     from qpud.config import dev_policy
+    from qpud.daemon import serve
     from qpud.site.peer import private_folder
 
     state = (args.state or private_folder()).absolute()
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _listing_mistakes():
         policy = dev_policy(state, args.port or 0, args.worker_python)
-    return daemon.serve(policy if args.speed_up is None else _sped_up(policy, args.speed_up), None)
+    return serve(policy if args.speed_up is None else _sped_up(policy, args.speed_up), None)
 
 
 def _sped_up(policy: Policy, factor: float) -> Policy:
