@@ -198,7 +198,11 @@ class EmulatorDriver:
                 spec,
                 shots=request.job_shots,
                 seed=request.seed,
-                options={"memory": self._policy.max_memory, "seconds": self._policy.max_run_time},
+                options={
+                    "backend": None,  # by size
+                    "memory": self._policy.max_memory,
+                    "seconds": self._policy.max_run_time,
+                },
             )
             self._evolved[request.job_id] = {"driver": "emulator", **provenance}
         return self._evolved[request.job_id]

@@ -72,5 +72,6 @@ async def _start(python: Path, theirs: socket.socket, settings: Settings) -> Pro
 
 
 def _environment() -> dict[str, str]:
-    kept = {name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ}
+    """Ours and the system's words; HOME, tokens and PYTHON* of the daemon stay out."""
+    kept = {name: value for name, value in os.environ.items() if name in KEPT_ENVIRONMENT or name.startswith("QPUD_")}
     return {**kept, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

@@ -73,7 +73,9 @@ def evolve(
     atoms = len(sequence.register.qubit_ids)
     if atoms > (most := options.get("max_atoms") or atoms):
         raise Refusal(f"{atoms} atoms exceed MaxAtoms {most} of this emulator")
-    backend = options.get("backend") or choose(sequence, options.get("memory") or 0)
+    backend = options.get("backend", "auto")
+    if backend == "auto":
+        backend = choose(sequence, options.get("memory") or 0)
     if backend not in _RUN:
         raise Refusal(f"there is no emulator {backend!r}, known are {', '.join(_RUN)}")
     counts = _RUN[backend](sequence, shots, seed, progress)

@@ -1,7 +1,7 @@
 """Independent atoms: each evolves exactly under its own drive, as if the others were not there.
 
 Cheap at any size, and honest about what it leaves out: no interaction, hence no blockade. The Hamiltonian of one
-atom in the basis (ground, excited) is Pulser's: Ω/2 (cos φ σx - sin φ σy) - δ n.
+atom is Pulser's: Ω/2 (exp(-iφ) |g><r| + exp(iφ) |r><g|) - δ |r><r|.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def _evolution(
     steps = numpy.empty((len(amp), 2, 2), dtype=complex)
     steps[:, 0, 0] = numpy.cos(angle) - 1j * scale * det
     steps[:, 1, 1] = steps[:, 0, 0].conj()
-    steps[:, 0, 1] = -1j * scale * amp * numpy.exp(1j * phase)
-    steps[:, 1, 0] = -1j * scale * amp * numpy.exp(-1j * phase)
+    steps[:, 0, 1] = -1j * scale * amp * numpy.exp(-1j * phase)
+    steps[:, 1, 0] = -1j * scale * amp * numpy.exp(1j * phase)
     while len(steps) > 1:  # pairwise, in order: log2 rounds of vectorised products
         if len(steps) % 2:
             steps = numpy.concatenate([steps, numpy.eye(2, dtype=complex)[None]])
