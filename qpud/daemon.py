@@ -112,7 +112,7 @@ async def _serve(policy: Policy, policy_path: Path | None) -> None:
         async with asyncio.TaskGroup() as root:
             root.create_task(scheduler.run(snapshot.in_flight), name="scheduler")
             root.create_task(reaper.run(), name="reaper")
-            root.create_task(server.run(), name="http")
+            root.create_task(_serve_http(server), name="http")
             root.create_task(_announce(server, context), name="announce")
             root.create_task(_obey_signals(server, service, context), name="signals")
 
@@ -218,6 +218,12 @@ def _url(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"http://{host}:{port}"
 
 
+async def _serve_http(server: Server) -> None:
+    """Serve until a signal asked for a stop and the last answers are out; that ends everything else too."""
+    await server.run()
+    raise _Stop
+
+
 async def _announce(server: Server, context: Context) -> None:
     await server.listening()
     places = [f"unix:{one.path}" for one in context.policy.daemon.listen if isinstance(one, UnixListen)]
@@ -236,7 +242,6 @@ async def _obey_signals(server: Server, service: Service, context: Context) -> N
     log.info("stopping")
     context.waiters.release_all()
     server.stop()
-    raise _Stop
 
 
 async def _reload(service: Service) -> None:

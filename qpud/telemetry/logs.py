@@ -31,4 +31,5 @@ def to_stderr(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # one line for each poll is too much
+    for chatty in ("httpx", "httpcore", "uvicorn"):  # a line for each poll, connection or stop is too much
+        logging.getLogger(chatty).setLevel(logging.WARNING)
