@@ -17,7 +17,6 @@ from qpud.config.dev import dev_policy
 from qpud.config.mistakes import ConfigError, Mistake
 from qpud.config.read import load, parse
 from qpud.config.reload import diff, keep_running_parts
-from qpud.config.sample import sample
 from qpud.config.show import check_report, render
 
 __all__ = [
@@ -30,6 +29,5 @@ __all__ = [
     "load",
     "parse",
     "render",
-    "sample",
     "warnings",
 ]

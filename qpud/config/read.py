@@ -24,7 +24,8 @@ from qpud.core.policy import (
 
 LARGEST_FILE = 1 << 20
 """Bytes of the largest policy file that is read."""
-HEADINGS = ("qpud", "queue", "resource")
+NAMED_HEADINGS = ("queue", "resource")
+HEADINGS = ("qpud", *NAMED_HEADINGS)
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
 
@@ -101,7 +102,7 @@ def _kind_of(section: Section, findings: Findings) -> str:
     kind = section.kind.lower()
     if kind in HEADINGS:
         return kind
-    close = nearest(kind, HEADINGS)
+    close = nearest(kind, NAMED_HEADINGS if section.name else HEADINGS)
     allowed = "[qpud], [queue NAME], [resource NAME]"
     findings.add(section.line, "unknown section", section=section.title, allowed=allowed, nearest=close)
     return close
