@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from qpud.cli.client import Client, segment
-from qpud.cli.connect import with_client
+from qpud.cli.connect import persistently, with_client
 from qpud.cli.exits import Exit, Stop
 from qpud.cli.output import emit, note
 from qpud.cli.reasons import explain
@@ -18,6 +18,7 @@ from qpud.cli.tables import clock, duration, fields, printable, table, terminal_
 from qpud.cli.wait import TERMINAL, wait_for
 
 QUEUE_HEADER = (">JOBID", "NAME", "QUEUE", "USER", "STATE", ">SHOTS", ">WAITED", "RESOURCE", "REASON")
+FOLLOW_SECONDS = 2.0  # slices and preemptions are told at this pace, the end at once
 
 Ask = Callable[[Client, str], dict[str, Any]]
 Text = Callable[[dict[str, Any]], str]
@@ -28,6 +29,7 @@ def add(verbs: Verbs, reach: argparse.ArgumentParser) -> None:
     """Add the arguments of the verbs on jobs."""
     queue = verbs.add_parser("queue", parents=[reach], help="unfinished jobs in the order they will run")
     queue.add_argument("--qpu", metavar="NAME", help="of this resource only")
+    queue.add_argument("--long", "-l", action="store_true", help="with the reasons explained")
     queue.set_defaults(verb=with_client(print_queue))
     for name, verb, text in (
         ("show", show, "all about jobs, with the reason explained"),
@@ -61,8 +63,15 @@ def _add_result(verbs: Verbs, reach: argparse.ArgumentParser) -> None:
 def print_queue(client: Client, args: argparse.Namespace) -> int:
     """Print unfinished jobs in the scheduler's order, like squeue."""
     answer = client.get("/v1/queue", {"resource": args.qpu})
-    emit(args, answer, lambda: table(QUEUE_HEADER, [_queue_row(e) for e in answer["queue"]], terminal_columns()))
+    emit(args, answer, lambda: _queue_text(answer["queue"], args.long))
     return Exit.OK
+
+
+def _queue_text(lines: list[dict[str, Any]], long: bool) -> str:
+    if not long:
+        return table(QUEUE_HEADER, [_queue_row(line) for line in lines], terminal_columns())
+    rows = [[*_queue_row(line), line["explanation"]] for line in lines]
+    return table((*QUEUE_HEADER, "EXPLANATION"), rows, terminal_columns())
 
 
 def _queue_row(entry: dict[str, Any]) -> list[object]:
@@ -122,15 +131,21 @@ def print_logs(client: Client, args: argparse.Namespace) -> int:
 
 
 def _follow(client: Client, job: str, lines: list[dict[str, Any]]) -> int:
-    shown = 0
+    """Print what is new. The last line of an unfinished job's story says how it is *now* and moves with the clock."""
+    seen: list[tuple[str, str]] = []
     while True:
-        if lines[shown:]:
-            print(_log_text(lines[shown:]), flush=True)
-        shown = len(lines)
-        ended = client.get(_path(job), wait=2.0)["state"] in TERMINAL
-        lines = client.get(_path(job) + "/logs")["lines"]
-        if ended and len(lines) == shown:
-            return Exit.OK
+        for line in lines:
+            if (line["at"], line["text"]) not in seen and not (seen and line["text"] == seen[-1][1]):
+                print(_log_text([line]), flush=True)
+                seen.append((line["at"], line["text"]))
+        if persistently(lambda: client.get(_path(job), wait=FOLLOW_SECONDS), "following")["state"] in TERMINAL:
+            break
+        lines = persistently(lambda: client.get(_path(job) + "/logs"), "following")["lines"]
+    rest = client.get(_path(job) + "/logs")["lines"]
+    fresh = [line for line in rest if (line["at"], line["text"]) not in seen]
+    if fresh:
+        print(_log_text(fresh))
+    return Exit.OK
 
 
 def _log_text(lines: list[dict[str, Any]]) -> str:
@@ -182,7 +197,7 @@ def _job_text(job: dict[str, Any]) -> str:
             ("name", job.get("name")),
             ("state", job["state"]),
             ("reason", reason),
-            ("that is", job.get("explanation") or explain(reason)),
+            ("why", job.get("explanation") or explain(reason)),
             ("shots", f"{job['shots_done']} of {job['shots']}"),
             ("resource", job["resource"]),
             ("queue", job["queue"]),

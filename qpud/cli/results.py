@@ -31,13 +31,19 @@ def _origin(result: dict[str, Any]) -> list[tuple[str, object]]:
     slices = result.get("slices") or []
     provenance = result.get("provenance") or {}
     return [
-        *((name, value) for name, value in provenance.items()),
+        *((name, value) for name, value in provenance.items() if name != "spec_hash"),
         ("device spec", (result.get("spec_hash") or "")[:16]),
         ("seed", result.get("seed")),
         ("slices", _slices(slices)),
-        ("QPU time", duration(result.get("qpu_seconds")) if result.get("qpu_seconds") else None),
+        ("QPU time", _qpu_time(result.get("qpu_seconds") or 0.0)),
     ]
 
 
 def _slices(slices: list[dict[str, Any]]) -> str:
     return f"{len(slices)}: " + ", ".join(str(one["shots_done"]) for one in slices) + " shots" if slices else ""
+
+
+def _qpu_time(seconds: float) -> str:
+    if not seconds:
+        return ""
+    return duration(seconds) if seconds >= 60 else f"{seconds:.3g} s"

@@ -318,3 +318,23 @@ def test_reconfigure_shows_the_warnings(qpud: Any, daemon: Any) -> None:
 def test_reconfigure_refused_fails_with_the_reason(qpud: Any, daemon: Any) -> None:
     daemon.on("POST", "/v1/reconfigure", {"detail": "qpud.conf:3: …", "code": "invalid"}, status=422)
     assert qpud("reconfigure").returncode == 1
+
+
+def test_the_long_queue_explains_each_reason(qpud: Any, daemon: Any) -> None:
+    daemon.on("GET", "/v1/queue", plain(wire.QueueView(queue=[queue_line()])))
+    assert qpud("queue", "-l").stdout.splitlines()[1].endswith("Priority  waits: behind 2 jobs of its tier or higher")
+
+
+def test_followed_logs_lose_no_line_that_came_before_the_one_about_now(qpud: Any, daemon: Any) -> None:
+    def story(*texts: str) -> Any:
+        return plain(wire.Story(lines=[wire.Line(at=AT, text=text) for text in texts]))
+
+    stories = [
+        story("submitted", "waits"),
+        story("submitted", "started", "runs"),
+        story("submitted", "started", "DONE"),
+    ]
+    daemon.on("GET", "/v1/jobs/7/logs", *stories)
+    daemon.on("GET", "/v1/jobs/7", plain(job(state=RUNNING)), plain(job(state=DONE)))
+    told = [line.split()[-1] for line in qpud("logs", "-f", "7").stdout.splitlines()]
+    assert told == ["submitted", "waits", "started", "runs", "DONE"]
