@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -15,7 +14,7 @@ from qpud.cli.exits import Exit, Stop
 from qpud.cli.locate import places
 from qpud.cli.output import note
 
-RETRY_AFTER_SECONDS = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)  # a restarted daemon is back well within their sum
+RETRY_AFTER_SECONDS = (0.2, 0.5, 1.0, 1.0, *(2.0,) * 6)  # a restarted daemon is back well within their sum
 
 T = TypeVar("T")
 
@@ -41,13 +40,13 @@ def persistently(call: Callable[[], T], what: str) -> T:
     Raises:
         Stop: The last failure, or at once anything but a lost connection.
     """
-    for delay in RETRY_AFTER_SECONDS:
+    for count, delay in enumerate(RETRY_AFTER_SECONDS):
         try:
             return call()
         except Stop as stop:
             if stop.code is not Exit.NO_DAEMON:
                 raise
-            note(f"{what}: the daemon does not answer, trying again in {delay:g} s")
-            sys.stderr.flush()
+            if count == 0:
+                note(f"{what}: the daemon does not answer, trying again for {sum(RETRY_AFTER_SECONDS):.0f} s")
             time.sleep(delay)
     return call()

@@ -73,7 +73,7 @@ def evolve(
     atoms = len(sequence.register.qubit_ids)
     if atoms > (most := options.get("max_atoms") or atoms):
         raise Refusal(f"{atoms} atoms exceed MaxAtoms {most} of this emulator")
-    backend = options.get("backend", "auto")
+    backend = options.get("backend") or "auto"
     if backend == "auto":
         backend = choose(sequence, options.get("memory") or 0)
     if backend not in _RUN:
