@@ -3,7 +3,7 @@
 Written so that any Python from 2.7 on parses it; launch.py uses what this one has.
 """
 
-# ruff: noqa: PTH, UP031
+# ruff: noqa: PTH100, PTH118, PTH120, UP031
 import json
 import os
 import sys

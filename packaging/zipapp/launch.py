@@ -6,7 +6,8 @@ unchecked, does not look. Here:
 
 - Only a folder that the user (or root) owns, that nobody else can write and whose parents nobody else can exchange
   is taken; see `why_not`. A given $SHIV_ROOT is binding; otherwise the first usable of $CACHE_DIRECTORY (systemd),
-  $XDG_CACHE_HOME/qpud, ~/.cache/qpud, /run/user/UID/qpud, /var/tmp/qpud-UID, /tmp/qpud-UID.
+  $XDG_CACHE_HOME/qpud, ~/.cache/qpud, /run/user/UID/qpud-cache, /var/tmp/qpud-cache-UID,
+  /tmp/qpud-cache-UID.
 - A process holds a shared lock on `.NAME.use` beside its cache for as long as it lives. At a start, the caches of
   other builds are removed unless somebody holds theirs; one spare, the last used, stays for going back a version.
 - A cache with missing files (tmpfiles(5) ages /tmp file by file) is unpacked again.
@@ -88,9 +89,9 @@ def candidates() -> Iterator[Path]:
         yield Path(home) / ".cache" / "qpud"
     with suppress(KeyError):
         yield Path(pwd.getpwuid(uid).pw_dir) / ".cache" / "qpud"
-    yield Path(f"/run/user/{uid}/qpud")
-    yield Path(f"/var/tmp/qpud-{uid}")  # noqa: S108 - ownership, mode and link are checked
-    yield Path(f"/tmp/qpud-{uid}")  # noqa: S108
+    yield Path(f"/run/user/{uid}/qpud-cache")
+    yield Path(f"/var/tmp/qpud-cache-{uid}")  # noqa: S108 - ownership, mode and link are checked
+    yield Path(f"/tmp/qpud-cache-{uid}")  # noqa: S108
 
 
 def why_not(folder: Path) -> str:

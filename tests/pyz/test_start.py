@@ -21,7 +21,7 @@ class TestOnAForeignMachine:
         assert (done.returncode, done.stderr) == (0, "")
 
     def test_the_cache_of_a_user_without_home_is_private(self, pyz: Path):
-        done = on_a_machine(pyz, "as_nobody /mnt/qpud.pyz version >&2; stat -c '%a %u' /var/tmp/qpud-65534")
+        done = on_a_machine(pyz, "as_nobody /mnt/qpud.pyz version >&2; stat -c '%a %u' /var/tmp/qpud-cache-65534")
         assert done.stdout == "700 65534\n"
 
     def test_starts_through_python3_as_well(self, pyz: Path):
@@ -45,8 +45,8 @@ class TestOnAForeignMachine:
     def test_a_home_on_a_noexec_mount_is_passed_over(self, pyz: Path):
         script = """
             mkdir /home/nobody; mount -t tmpfs -o noexec,uid=65534,mode=700 none /home/nobody
-            as_nobody HOME=/home/nobody /mnt/qpud.pyz version >&2; ls -d /var/tmp/qpud-*"""
-        assert on_a_machine(pyz, script).stdout == "/var/tmp/qpud-65534\n"
+            as_nobody HOME=/home/nobody /mnt/qpud.pyz version >&2; ls -d /var/tmp/qpud-cache-*"""
+        assert on_a_machine(pyz, script).stdout == "/var/tmp/qpud-cache-65534\n"
 
     def test_with_nothing_but_noexec_mounts_it_says_so_in_one_sentence(self, pyz: Path):
         done = on_a_machine(
@@ -54,7 +54,7 @@ class TestOnAForeignMachine:
             "for folder in /tmp /var/tmp; do mount -o remount,noexec $folder; done; as_nobody /mnt/qpud.pyz version",
         )
         assert (done.returncode, done.stderr.count("\n")) == (CANNOT_START, 1)
-        assert "/var/tmp/qpud-65534 is on a noexec mount" in done.stderr
+        assert "/var/tmp/qpud-cache-65534 is on a noexec mount" in done.stderr
 
     def test_a_given_cache_on_a_noexec_mount_is_refused_in_one_sentence(self, pyz: Path):
         script = """
@@ -67,15 +67,15 @@ class TestOnAForeignMachine:
     @pytest.mark.parametrize(
         "trap",
         [
-            "mkdir -m 777 /var/tmp/qpud-65534; chown 1234 /var/tmp/qpud-65534",
-            "mkdir -m 777 /tmp/trap; chown 1234 /tmp/trap; ln -s /tmp/trap /var/tmp/qpud-65534",
-            "mkdir -m 777 /var/tmp/qpud-65534; chown 65534 /var/tmp/qpud-65534",
+            "mkdir -m 777 /var/tmp/qpud-cache-65534; chown 1234 /var/tmp/qpud-cache-65534",
+            "mkdir -m 777 /tmp/trap; chown 1234 /tmp/trap; ln -s /tmp/trap /var/tmp/qpud-cache-65534",
+            "mkdir -m 777 /var/tmp/qpud-cache-65534; chown 65534 /var/tmp/qpud-cache-65534",
         ],
         ids=["of another user", "a link", "writable by all"],
     )
     def test_a_folder_laid_out_by_another_user_is_not_trusted(self, pyz: Path, trap: str):
         done = on_a_machine(pyz, f"{trap}; as_nobody /mnt/qpud.pyz version >&2; find /var/tmp/ /tmp/ -name 'qpud_*'")
-        assert done.stdout.startswith("/tmp/qpud-65534/qpud_") and done.stdout.count("\n") == 1
+        assert done.stdout.startswith("/tmp/qpud-cache-65534/qpud_") and done.stdout.count("\n") == 1
 
     def test_a_cache_below_a_folder_that_others_may_change_is_refused(self, pyz: Path):
         script = "mkdir -m 2777 /home/shared; as_nobody SHIV_ROOT=/home/shared/mine /mnt/qpud.pyz version"

@@ -1,0 +1,204 @@
+"""`make run`: two queues share a simulated QPU, from the zipapp, as any user would do it.
+
+Starts `qpud serve --dev` in a temporary folder, runs sdk_shims/pulser/afm.py in queue `development`, submits a
+`production` job while it runs, and shows what happened. Whatever the end (success, failure, Ctrl-C, SIGTERM),
+everything started is stopped and the folder removed. Standard library only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+import story
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SCRIPT = ROOT / "sdk_shims" / "pulser" / "afm.py"
+URGENT = Path(__file__).resolve().parent / "production.json"
+WORKER = ROOT / ".venv" / "worker" / "bin" / "python"
+RUN = ["run", "--qpu=FRESNEL", "--queue=development", "--"]
+SPEED_UP = 100  # QPU seconds per second of the demo
+READY_SECONDS = 30.0
+DEMO_SECONDS = 120.0
+STOP_SECONDS = 10.0
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+Command = list[str | Path]
+Process = subprocess.Popen[bytes]
+
+
+class Failed(Exception):
+    """The demo cannot go on, with a sentence."""
+
+
+class Stopped(BaseException):
+    """A signal asked the demo to end."""
+
+
+def main() -> int:
+    """Run the demo; 0 if all went as it should, 128 + N after signal N."""
+    for number in SIGNALS:
+        signal.signal(number, stop)
+    with tempfile.TemporaryDirectory(prefix="qpud-demo-", ignore_cleanup_errors=True) as made:
+        folder = Path(made)
+        try:
+            play(folder)
+        except Stopped as asked:
+            print("\nstopped; nothing is left running.", flush=True)
+            return 128 + int(asked.args[0])
+        except (Failed, OSError) as reason:
+            print(f"\nmake run failed: {reason}\n{tail(folder / 'daemon.log')}", file=sys.stderr)
+            return 1
+    return 0
+
+
+def stop(number: int, frame: object) -> NoReturn:
+    """End the demo; what it started is ended on the way out, undisturbed by further signals."""
+    del frame
+    for each in SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    raise Stopped(number)
+
+
+def play(folder: Path) -> None:
+    """The demo itself."""
+    qpud, env = zipapp(), environment(folder)
+    with serving(qpud, env, folder) as url:
+        story.tell(story.SERVING, speed_up=SPEED_UP, url=url)
+        story.tell(story.RUNNING)
+        with started([qpud, *RUN, WORKER, SCRIPT], env, folder / "script.log") as script:
+            development = first_job(qpud, env, script)
+            production = submit_urgent(qpud, env)
+            story.tell(story.SUBMITTED, development=development, production=production)
+            await_success(script, folder / "script.log")
+        story.tell(story.COUNTS)
+        print((folder / "script.log").read_text())
+        jobs = [history(qpud, env, job) for job in (development, production)]
+    story.tell_end(jobs, qpud, WORKER)
+    if not story.overtaken(*jobs):
+        raise Failed("the production job did not overtake the development job")
+
+
+def await_success(script: Process, log: Path) -> None:
+    """Wait for the user's script. Raises: Failed with its last words."""
+    try:
+        code = script.wait(DEMO_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise Failed(f"{SCRIPT.name} did not end within {DEMO_SECONDS:.0f} s") from None
+    if code:
+        raise Failed(f"{SCRIPT.name} ended with code {code}\n{tail(log)}")
+
+
+def history(qpud: Path, env: dict[str, str], job: str) -> story.Run:
+    """What became of a job, once it has ended."""
+    result = ask(qpud, env, "result", job, "--wait")
+    return story.Run(result, ask(qpud, env, "logs", job)["lines"])
+
+
+def zipapp() -> Path:
+    """The built file."""
+    built = sorted((ROOT / "dist").glob("qpud-*.pyz"))
+    if not built:
+        raise Failed("there is no zipapp in dist/: make pyz")
+    return built[-1]
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """The user's, without settings for another daemon; cache and socket lie in the temporary folder."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("QPUD_", "QRMI_", "SLURM_"))}
+    return {**kept, "SHIV_ROOT": str(folder / "cache"), "QPUD_SOCKET": str(folder / "state" / "qpud.sock")}
+
+
+@contextmanager
+def started(command: Command, env: dict[str, str], log: Path, stdout: int | None = None) -> Iterator[Process]:
+    """A process in a session of its own, so that Ctrl-C reaches only the demo; ended with its children on the way out.
+
+    Args:
+        command: What to run.
+        env: Its environment.
+        log: Where its errors go, and its output too unless `stdout` is given.
+        stdout: As for Popen.
+    """
+    with log.open("wb") as errors:
+        process = subprocess.Popen(
+            command,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout or errors,
+            stderr=errors,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        end(process)
+
+
+def end(process: Process) -> None:
+    """Ask a process to stop, then make sure of it and of its children."""
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(STOP_SECONDS)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    if process.stdout:
+        process.stdout.close()
+
+
+@contextmanager
+def serving(qpud: Path, env: dict[str, str], folder: Path) -> Iterator[str]:
+    """A daemon that is ready; gives its address."""
+    options = ["--state", folder / "state", "--port", "0", "--worker-python", WORKER, "--speed-up", str(SPEED_UP)]
+    with started([qpud, "serve", "--dev", *options], env, folder / "daemon.log", subprocess.PIPE) as daemon:
+        assert daemon.stdout  # noqa: S101 - for the type checker: it is a pipe
+        said, _, _ = select.select([daemon.stdout], [], [], READY_SECONDS)
+        words = daemon.stdout.readline().decode().split() if said else []
+        if words[:1] != ["ready"]:
+            raise Failed(f"the daemon was not ready within {READY_SECONDS:.0f} s")
+        yield words[1]
+
+
+def first_job(qpud: Path, env: dict[str, str], script: Process) -> str:
+    """The id of the script's job, as soon as some of its shots are done."""
+    deadline = time.monotonic() + DEMO_SECONDS
+    while time.monotonic() < deadline and script.poll() is None:
+        for job in ask(qpud, env, "queue")["queue"]:
+            if job["shots_done"]:
+                return str(job["id"])
+        time.sleep(0.05)
+    raise Failed(f"the job of {SCRIPT.name} did not start")
+
+
+def submit_urgent(qpud: Path, env: dict[str, str]) -> str:
+    """Submit the production job; its id."""
+    where = ["--qpu=FRESNEL", "--queue=production", "--shots=200"]
+    accepted = ask(qpud, env, "submit", str(URGENT), *where)
+    return str((accepted[0] if isinstance(accepted, list) else accepted)["id"])
+
+
+def ask(qpud: Path, env: dict[str, str], *verb: str) -> Any:
+    """The answer of one command of the command line."""
+    done = subprocess.run([qpud, *verb, "--json"], env=env, capture_output=True, text=True, timeout=DEMO_SECONDS)
+    if done.returncode:
+        raise Failed(f"qpud {' '.join(verb)}: {done.stderr.strip()}")
+    return json.loads(done.stdout)
+
+
+def tail(log: Path, lines: int = 20) -> str:
+    """The end of a log."""
+    kept = log.read_text(errors="replace").splitlines()[-lines:] if log.exists() else []
+    return "\n".join([f"--- the end of {log.name}:", *kept]) if kept else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
