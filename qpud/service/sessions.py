@@ -9,7 +9,7 @@ import msgspec
 
 from qpud.context import new_uuid
 from qpud.core import verbs
-from qpud.core.errors import BadRequest, Conflict, Forbidden, Invalid
+from qpud.core.errors import BadRequest, Conflict, Forbidden, Invalid, NotFound
 from qpud.core.identity import Identity
 from qpud.core.job import Job, Reason
 from qpud.core.policy import OpenSessions
@@ -56,12 +56,15 @@ class SessionVerbs(EndingVerbs):
         return await self.end_session(session, CloseReason.MANUAL)
 
     async def get_session(self, who: Identity, ref: str) -> Session:
-        """One session, open or closed. Raises: NotFound, also for others' sessions."""
-        return await self._session(who, ref)
+        """One session, open or closed. Raises: NotFound, also for others' sessions, even to root by munge."""
+        session = await self._session(who, ref)
+        if not who.may_see(session.user_id):
+            raise NotFound(f"session {ref[:36]} does not exist")
+        return session
 
     async def list_sessions(self, who: Identity, which: verbs.SessionFilter) -> list[Session]:
         """The caller's sessions, newest first, at most 1000; everybody's for an administrator."""
-        if not (who.is_admin or who.may_open_for_others):
+        if not who.is_admin:
             which = msgspec.structs.replace(which, user_id=who.user_id)
         closed = [] if which.active else await queries.sessions(self._context.store, which)
         return [self._context.book.sessions.get(session.id, session) for session in closed] or self._open_ones(which)
