@@ -55,11 +55,11 @@ class Slots(msgspec.Struct, frozen=True):
 class WardenSessionAsk(msgspec.Struct, frozen=True, kw_only=True):
     """Both client forms: `slurm_job_id` (released) and `scheduler_job_id` with `qpu_slots` (next)."""
 
-    user_id: str | int | None = None
-    scheduler_job_id: str | int | None = None
-    slurm_job_id: str | int | None = None
-    qpu_slots: Annotated[int, Meta(ge=1)] | None = None
-    share: Annotated[int, Meta(ge=1)] | None = None
+    user_id: str | wire.Whole | None = None
+    scheduler_job_id: str | wire.Whole | None = None
+    slurm_job_id: str | wire.Whole | None = None
+    qpu_slots: Annotated[int, Meta(ge=1, le=10)] | None = None
+    share: Annotated[int, Meta(ge=1, le=10)] | None = None
     queue: str | None = None
     hint: Hint | None = None
 
@@ -270,22 +270,12 @@ async def list_jobs(parts: Parts, call: Call) -> Reply:
 
 async def get_job(parts: Parts, call: Call) -> Reply:
     """One job, with its results when DONE."""
-    who = parts.caller(call)
+    who, ref = parts.caller(call), call.params["job"]
     with _job_not_found():
-        ask = partial(parts.service.get_job, who, call.params["job"])
-        job = await parts.waits.hold(call, call.query(wire.WaitQuery).wait, ask)
-        return answer(job_response(job, await _results(parts, who, job)))
-
-
-async def _results(parts: Parts, who: Identity, job: Job) -> str | None:
-    if job.state is not JobState.DONE:
-        return None
-    return counter_text((await parts.service.result(who, str(job.id))).counts)
-
-
-def counter_text(counts: dict[str, int]) -> str:
-    """The result payload of every dialect: character i of a key is atom i."""
-    return msgspec.json.encode({"counter": counts}).decode()
+        wait = call.query(wire.WaitQuery).wait if call.fields else 0.0
+        if wait > 0:
+            await parts.waits.hold(call, wait, partial(parts.service.get_job, who, ref))
+        return answer(job_response(*await parts.service.results_text(who, ref)))
 
 
 async def cancel_job(parts: Parts, call: Call) -> Reply:
@@ -297,7 +287,7 @@ async def cancel_job(parts: Parts, call: Call) -> Reply:
         raise Conflict(f"Job with status '{done.before}' can't be canceled")
     if done.asked_before:
         raise Conflict("Job with status was already requested to be stopped")
-    return answer(job_response(done.job, await _results(parts, who, done.job)))
+    return answer(job_response(done.job))
 
 
 async def job_logs(parts: Parts, call: Call) -> Reply:

@@ -17,7 +17,7 @@ from qpud.api.app import App
 KEEP_ALIVE_SECONDS = 75
 STOP_SECONDS = 2
 LARGEST_HEAD = 64 << 10  # bytes of request line and headers; httptools has no limit of its own
-_UCRED = struct.Struct("3i")  # pid, uid, gid
+_UCRED = struct.Struct("iII")  # struct ucred of unix(7): pid, uid, gid
 
 
 class Protocol(HttpToolsProtocol):
@@ -111,8 +111,14 @@ class Server:
         self._uvicorn = _Uvicorn(_config(app))
 
     async def run(self) -> None:
-        """Serve until `stop`; then end within about two seconds."""
-        await self._uvicorn.serve(sockets=self._sockets)
+        """Serve until `stop`, or until cancelled; then answer what is under way and end within about two seconds."""
+        serving = asyncio.create_task(self._uvicorn.serve(sockets=self._sockets), name="uvicorn")
+        try:
+            await asyncio.shield(serving)
+        except asyncio.CancelledError:
+            self.stop()
+            await serving
+            raise
 
     async def listening(self) -> None:
         """Return as soon as requests are answered."""

@@ -17,7 +17,10 @@ from qpud.core.session import Hint
 
 Shots = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Name = Annotated[str, Meta(max_length=255)]
-Variable = int | float | list[int | float] | dict[str, int]
+Whole = Annotated[int, Meta(ge=-(2**53), le=2**53)]
+"""An integer that every JSON reader keeps exactly."""
+Variable = Whole | float | list[Whole | float] | dict[str, Whole]
+"""A number, a list of numbers, or the atoms of a mappable register."""
 Tags = Annotated[list[Name], Meta(max_length=32)]
 
 
@@ -38,8 +41,8 @@ def seconds(at: datetime | None) -> float | None:
 class SessionAsk(msgspec.Struct, frozen=True, kw_only=True):
     """Ask for a session. `user` is a name or uid; left out, the caller. `share` is in units of 10 %."""
 
-    user: str | int | None = None
-    slurm_job_id: str | int | None = None
+    user: str | Whole | None = None
+    slurm_job_id: str | Whole | None = None
     queue: str | None = None
     share: Annotated[int, Meta(ge=1, le=10)] | None = None
     hint: Hint | None = None

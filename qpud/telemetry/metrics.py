@@ -43,8 +43,8 @@ class Metrics:
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self._depths: Callable[[], Mapping[tuple[str, str, str], int]] = dict
         self._http: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}  # labels() costs more than inc()
+        self._read_depths: Callable[[], Mapping[tuple[str, str, str], int]] = dict
         self._make_build_info()
         self._make_jobs()
         self._make_slices()
@@ -166,13 +166,9 @@ class Metrics:
         for each in RESOURCE_STATES:
             self._resource_state.labels(resource, each).set(each == state)
 
-    def depth(self, resource: str, queue: str, state: str, jobs: int) -> None:
-        """Set the number of unfinished jobs in state PENDING or RUNNING."""
-        self._depth.labels(resource, queue, state).set(jobs)
-
-    def watch_depths(self, depths: Callable[[], Mapping[tuple[str, str, str], int]]) -> None:
-        """Read the depths of all queues, by resource, queue and state, whenever the page is asked for."""
-        self._depths = depths
+    def watch_depths(self, read: Callable[[], Mapping[tuple[str, str, str], int]]) -> None:
+        """Take the numbers of unfinished jobs from `read` at each scrape: (resource, queue, state) → jobs."""
+        self._read_depths = read
 
     def sessions(self, active: int) -> None:
         """Set the number of open sessions."""
@@ -203,8 +199,8 @@ class Metrics:
 
     def render(self) -> bytes:
         """The text exposition format, for GET /metrics."""
-        for (resource, queue, state), jobs in self._depths().items():
-            self.depth(resource, queue, state, jobs)
+        for labels, jobs in self._read_depths().items():
+            self._depth.labels(*labels).set(jobs)
         return generate_latest(self.registry)
 
 

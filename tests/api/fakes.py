@@ -29,8 +29,11 @@ SPEC_TEXT = '{"name":"FRESNEL","max_runs":2000,"rydberg_level":60}'
 class FakeService:
     """The verbs of `qpud.service.Service`, in memory: sessions, jobs, and nothing that runs."""
 
+    urls: tuple[str, ...] = ("http://0.0.0.0:8006",)
+
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
+        self.urls: tuple[str, ...] = ("http://127.0.0.1:8006",)
         self.sessions: dict[str, Session] = {}
         self.tokens: dict[str, str] = {}
         self.jobs: dict[int, Job] = {}
@@ -38,7 +41,9 @@ class FakeService:
         self.keys: dict[tuple[int, str], list[int]] = {}
         self.counts: dict[int, dict[str, int]] = {}
         self.changed = asyncio.Event()
-        self.waiting = asyncio.Event()
+        self.waiting = asyncio.Event()  # somebody waits for a change
+        self.left = asyncio.Event()  # and has stopped waiting
+        self.waited_seconds = 0.0
         self.drained: str | None = None
         self.alive = True
         self.fails: Exception | None = None
@@ -75,7 +80,7 @@ class FakeService:
 
     async def get_session(self, who: Identity, ref: str) -> Session:
         session = self.sessions.get(self.tokens.get(ref, ref))
-        if session is None or not who.may_see(session.user_id):
+        if session is None or not (who.may_see(session.user_id) or who.may_open_for_others):
             raise NotFound(f"session {ref} does not exist")
         return session
 
@@ -129,13 +134,21 @@ class FakeService:
 
     async def get_job(self, who: Identity, ref: str, wait_seconds: float = 0.0) -> Job:
         if wait_seconds:
-            self.waiting.set()
-            await asyncio.wait_for(self.changed.wait(), wait_seconds)
+            await self._wait(wait_seconds)
         job = self.jobs.get(int(ref)) if ref.isdigit() and len(ref) < 10 else None
         job = job or next((each for each in self.jobs.values() if each.uid == ref), None)
         if job is None or not who.may_see(job.user_id):
             raise NotFound(f"job {ref} does not exist")
         return job
+
+    async def _wait(self, seconds: float) -> None:
+        self.waiting.set()
+        self.waited_seconds = seconds
+        try:
+            async with asyncio.timeout(seconds):
+                await self.changed.wait()
+        finally:
+            self.left.set()
 
     async def list_jobs(self, who: Identity, which: verbs.JobFilter) -> verbs.JobPage:
         found = [
@@ -185,6 +198,12 @@ class FakeService:
             slices=[one],
             qpu_seconds=1.0,
         )
+
+    async def results_text(self, who: Identity, ref: str) -> tuple[Job, str | None]:
+        job = await self.get_job(who, ref)
+        if job.state is not JobState.DONE:
+            return job, None
+        return job, msgspec.json.encode({"counter": self.counts[job.id]}).decode()
 
     async def hold_job(self, who: Identity, ref: str) -> Job:
         return msgspec.structs.replace(await self.get_job(who, ref), reason=Reason.HELD)
