@@ -102,6 +102,7 @@ class SliceRequest(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     slurm_job_id: str | None = None
     device_id: str | None = None  # the resource's id from the slice row, if known: `find` may adopt by it
+    after_device_id: str | None = None  # the newest id known there before this slice: `find` may search from it
 
 
 class Driver(Protocol):

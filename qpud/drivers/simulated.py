@@ -193,7 +193,7 @@ class SimulatedDriver:
             outcome = run.ended(counts, self._clock())
         except WorkerFault as fault:
             message = f"the emulation behind resource {self.name} failed: {fault.message}"
-            outcome = run.failed(message, self._clock())
+            outcome = run.failed(message, self._clock(), transient=fault.transient)
         if self._running is run:
             self._running = None
         run.prepared.cancel()
@@ -219,7 +219,9 @@ class SimulatedDriver:
             run.provenance = await self._emulated(request)
             try:
                 return await self._workers.deal(request.job_id, request.first_shot, run.dealt)
-            except WorkerFault:  # the job's process is gone: its draw is repeatable, so emulate again
+            except WorkerFault as fault:  # the job's process is gone: its draw is repeatable, so emulate again
+                if not fault.transient:
+                    raise
                 self._emulations.pop(request.job_id, None)
                 run.provenance = await self._emulated(request)
                 return await self._workers.deal(request.job_id, request.first_shot, run.dealt)
@@ -246,24 +248,27 @@ class SimulatedDriver:
         except Unreachable as fault:
             raise WorkerFault(fault.message) from fault
         backend, reason = self._backend(request)
+        limits = {"memory": self._policy.max_memory, "seconds": self._policy.max_run_time}
         provenance = await self._workers.evolve(
             request.job_id,
             request.program,
             spec,
             shots=request.job_shots,
             seed=request.seed,
-            options={"backend": backend},
+            options={**backend, **limits},
         )
         return {**provenance, "driver": "simulated", "spec_hash": spec.hash, "counts": reason}
 
-    def _backend(self, request: SliceRequest) -> tuple[str, str]:
-        """The worker's backend, and the words that tell the user where the counts come from."""
+    def _backend(self, request: SliceRequest) -> tuple[dict[str, str], str]:
+        """The worker's option (by default it chooses by size), and words that tell where the counts come from."""
         if self._policy.counts is Counts.PRODUCT:
-            return "product", "product state: independent atoms, no interaction"
+            return {"backend": "product"}, "product state: independent atoms, no interaction"
         atoms, limit = _atoms_of(request.program.sequence), self._policy.max_atoms
         if atoms > limit:
-            return "product", f"product state: independent atoms, no interaction, as {atoms} exceed MaxAtoms {limit}"
-        return "auto", "emulation"
+            return {
+                "backend": "product"
+            }, f"product state: independent atoms, no interaction, as {atoms} exceed MaxAtoms {limit}"
+        return {}, "emulation"
 
     # -- answers
     def _answer_to_wait(self, request: SliceRequest) -> None:

@@ -18,6 +18,7 @@ import msgspec
 
 from qpud.core.policy import DriverKind, ResourcePolicy
 from qpud.drivers.base import DeviceSpec, Program, SliceRequest
+from qpud.drivers.pasqal_qpu import PasqalQpuDriver
 from qpud.drivers.simulated import SimulatedDriver
 from qpud.drivers.workers import Verdict, WorkerFault
 
@@ -89,6 +90,13 @@ def simulated(workers: ProductWorkers | None = None, **changes: Any) -> Simulate
     return SimulatedDriver(simulated_policy(**changes), workers or ProductWorkers(), time.time)
 
 
+def qpu(url: str, workers: ProductWorkers | None = None, **changes: Any) -> PasqalQpuDriver:
+    """A pasqal-qpu driver that polls fast."""
+    settings = {"request_timeout": 0.5, "poll_min": 0.01, "poll_max": 0.2, "shot_rate": 1000.0, **changes}
+    policy = ResourcePolicy(name="FRESNEL", driver=DriverKind.PASQAL_QPU, url=url, **settings)
+    return PasqalQpuDriver(policy, workers or ProductWorkers(), time.time)
+
+
 class ProductWorkers:
     """WorkersProtocol without a process: every atom is measured 1 with probability 1/2, whatever the sequence.
 
@@ -133,7 +141,7 @@ class ProductWorkers:
         self, job_id: int, program: Program, spec: DeviceSpec, *, shots: int, seed: int, options: dict[str, Any]
     ) -> dict[str, str]:
         self.evolved.append(job_id)
-        self.backends.append(options["backend"])
+        self.backends.append(options.get("backend", "auto"))
         await asyncio.sleep(self.evolve_seconds)
         if self.fault:
             raise WorkerFault(self.fault)
