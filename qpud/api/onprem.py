@@ -65,7 +65,7 @@ class QpuJobAsk(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class QpuJob(msgspec.Struct, frozen=True, kw_only=True):
-    """A job as the vendor shows it; `result` is JSON text."""
+    """A job as the vendor shows it; `result` is JSON text, `error` (ours) says in words why it failed."""
 
     uid: int
     status: JobState
@@ -77,6 +77,7 @@ class QpuJob(msgspec.Struct, frozen=True, kw_only=True):
     created_datetime: str | None
     start_datetime: str | None
     end_datetime: str | None
+    error: str | None
 
 
 class QpuProgram(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,7 +132,7 @@ async def submit(parts: Parts, call: Call) -> Reply:
     return answer(Jsend(data=await _with_result(parts, who, jobs[0], context.pasqman_job_id)))
 
 
-def qpu_job(job: Job, result: str | None, key: str | None = None) -> QpuJob:
+def qpu_job(job: Job, result: str | None, key: str | None = None, error: str | None = None) -> QpuJob:
     """A job as the vendor shows it."""
     return QpuJob(
         uid=job.id,
@@ -144,6 +145,7 @@ def qpu_job(job: Job, result: str | None, key: str | None = None) -> QpuJob:
         created_datetime=_naive(job.submitted_at),
         start_datetime=_naive(job.started_at),
         end_datetime=_naive(job.ended_at),
+        error=error,
     )
 
 
@@ -155,10 +157,12 @@ def _naive(at: float | None) -> str | None:
 async def _with_result(parts: Parts, who: Identity, job: Job, key: str | None = None) -> QpuJob:
     if job.state is JobState.DONE:
         return qpu_job(*await parts.service.results_text(who, str(job.id)), key)
-    if job.state is JobState.CANCELED and job.shots_done:
-        counts = (await parts.service.result(who, str(job.id))).counts
-        return qpu_job(job, msgspec.json.encode({"counter": counts}).decode(), key)
-    return qpu_job(job, None, key)
+    if not job.is_terminal:
+        return qpu_job(job, None, key)
+    ended = await parts.service.result(who, str(job.id))
+    counts = msgspec.json.encode({"counter": ended.counts}).decode() if ended.counts else None
+    is_partial = job.state is JobState.CANCELED
+    return qpu_job(job, counts if is_partial else None, key, ended.message or None)
 
 
 async def get_job(parts: Parts, call: Call) -> Reply:

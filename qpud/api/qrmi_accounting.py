@@ -17,6 +17,7 @@ from qpud.api.wire import moment
 from qpud.core import verbs
 from qpud.core.identity import require_admin
 from qpud.core.job import JobState
+from qpud.core.session import Session
 
 
 class CurrentJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,16 +162,17 @@ async def status(parts: Parts, call: Call) -> Reply:
         Status(
             pending_jobs_count=sum(view.pending for view in views),
             current_job=_current(queue),
-            open_sessions=[
-                OpenSession(
-                    id=session.id,
-                    user_id=str(session.user_id),
-                    created_at=moment(session.opened_at),
-                    slurm_job_id=session.slurm_job_id,
-                )
-                for session in sessions
-            ],
+            open_sessions=[_open_session(session) for session in sessions],
         )
+    )
+
+
+def _open_session(session: Session) -> OpenSession:
+    return OpenSession(
+        id=session.id,
+        user_id=str(session.user_id),
+        created_at=moment(session.opened_at),
+        slurm_job_id=session.slurm_job_id,
     )
 
 

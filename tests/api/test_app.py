@@ -157,6 +157,14 @@ async def test_a_canceled_job_shows_its_shots_on_the_onprem_dialect_only() -> No
     assert qrmi.json()["results"] is None
 
 
+async def test_a_failed_job_says_why_on_the_onprem_dialect() -> None:
+    desk = Desk()
+    desk.service.jobs[1] = a_job(state=JobState.ERROR)
+    async with desk.client(peer=1000) as client:
+        job = (await client.get("/api/v1/jobs/1")).json()["data"]
+    assert (job["status"], job["result"], job["error"]) == ("ERROR", None, "the laser tripped")
+
+
 async def test_a_cancel_asked_twice_is_refused_in_wardens_words() -> None:
     desk = Desk()
     desk.service.jobs[1] = a_job()
