@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from typing import Any
+
+from qpud.cli.tables import clip
 
 
 def emit(args: argparse.Namespace, answer: Any, text: Callable[[], str]) -> None:
@@ -37,7 +40,8 @@ class Progress:
         if line == self._last:
             return
         self._last = line
-        sys.stderr.write(f"\r\x1b[K{line}" if self._live else f"{line}\n")
+        fitting = clip(line, shutil.get_terminal_size().columns - 1) if self._live else line
+        sys.stderr.write(f"\r\x1b[K{fitting}" if self._live else f"{line}\n")
         sys.stderr.flush()
 
     def clear(self) -> None:

@@ -129,11 +129,17 @@ def environment(ticket: Ticket, inherited: Mapping[str, str]) -> dict[str, str]:
         **{f"{prefix}_JOB_{key}": value for prefix in ("QRMI", "SLURM") for key, value in lists.items()},
         "QRMI_JOB_UID": str(os.getuid()),
         "QRMI_JOB_ID": ticket.batch_job,
-        f"{name}_QRMI_WARDEN_URL": ticket.url + ticket.prefix,
+        f"{name}_QRMI_WARDEN_URL": _with_token(ticket.url, ticket.token) + ticket.prefix,
         f"{name}_QRMI_JOB_ACQUISITION_TOKEN": ticket.token,
         f"{name}_QRMI_JOB_TIMEOUT_SECONDS": str(UNLIMITED_SECONDS),
         **_without_proxy(ticket.url, inherited),
     }
+
+
+def _with_token(url: str, token: str) -> str:
+    """QRMI has munge or nothing to prove its caller; as user:password it sends the token as Basic."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://qpud:{segment(token)}@{rest}"
 
 
 def _without_proxy(url: str, inherited: Mapping[str, str]) -> dict[str, str]:

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.worker
 REPOSITORY = Path(__file__).parents[2]
 WORKER = os.environ.get("QPUD_WORKER_PYTHON", str(REPOSITORY / ".venv/worker/bin/python"))
 DEADLINE = 60.0
-SETUP = (sys.executable, "-m", "qpud")
+QPUD = (sys.executable, "-m", "qpud")
 
 
 class Ended(NamedTuple):
@@ -45,7 +45,7 @@ class Live:
         """Start the daemon; its ready line."""
         with (self.folder / "daemon.log").open("a") as log:
             self.process = subprocess.Popen(
-                [*SETUP, "serve", "--dev", "--worker-python", WORKER, "--speed-up", "100"],
+                [*QPUD, "serve", "--dev", "--worker-python", WORKER, "--speed-up", "100"],
                 env=self.env,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -64,7 +64,7 @@ class Live:
 
     def __call__(self, *args: str, **env: str) -> Ended:
         ended = subprocess.run(
-            [*SETUP, *args],
+            [*QPUD, *args],
             env={**self.env, **env},
             capture_output=True,
             text=True,
@@ -165,7 +165,7 @@ def test_a_held_job_goes_on_after_release(live: Live) -> None:
 
 
 def test_closing_of_runs_session_cancels_what_its_command_left(drained: Live) -> None:
-    left = drained("run", "--qpu=FRESNEL", "--", *SETUP, "submit", drained.sequence, "--shots", "5", "--json")
+    left = drained("run", "--qpu=FRESNEL", "--", *QPUD, "submit", drained.sequence, "--shots", "5", "--json")
     assert left.code == 0, left.err
     job = str(json.loads(left.out)["id"])
     shown = json.loads(drained("show", job, "--json").out)
@@ -185,7 +185,7 @@ def test_the_command_of_run_reaches_its_session_over_tcp_with_the_token(live: Li
 
 def test_administration_with_a_session_token_over_tcp_is_not_allowed(live: Live) -> None:
     url = json.loads(live("info", "--json").out)["urls"][0]
-    grant = live("run", "--", *SETUP, "drain", "FRESNEL", "--reason", "x", "--url", url)
+    grant = live("run", "--", *QPUD, "drain", "FRESNEL", "--reason", "x", "--url", url)
     assert grant.code == 4
     assert "use --socket" in grant.err
 
@@ -211,7 +211,7 @@ def test_a_wait_goes_on_over_a_killed_and_restarted_daemon(stopped: Live) -> Non
     stopped("drain", "FRESNEL", "--reason", "until the restart")
     job = str(stopped.submitted())
     waiting: Any = subprocess.Popen(
-        [*SETUP, "result", job, "--wait", "--json"],
+        [*QPUD, "result", job, "--wait", "--json"],
         env=stopped.env,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

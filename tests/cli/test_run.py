@@ -42,7 +42,8 @@ def seen(qpud: Any, *options: str, **env: str) -> dict[str, str]:
 
 def test_the_command_finds_what_qrmi_pulser_and_the_shims_read(qpud: Any, ready: Any) -> None:
     env = seen(qpud, "--qpu=FRESNEL")
-    assert env["QPUD_URL"] == env["FRESNEL_QRMI_WARDEN_URL"] == ready.url
+    assert env["QPUD_URL"] == ready.url
+    assert env["FRESNEL_QRMI_WARDEN_URL"] == ready.url.replace("http://", "http://qpud:tok-9@")
     assert env["QPUD_TOKEN"] == env["FRESNEL_QRMI_JOB_ACQUISITION_TOKEN"] == "tok-9"
     assert env["QPUD_SOCKET"] == str(ready.socket)
     assert env["QPUD_QPU"] == env["QRMI_JOB_QPU_RESOURCES"] == env["SLURM_JOB_QPU_RESOURCES"] == "FRESNEL"
@@ -53,7 +54,9 @@ def test_the_command_finds_what_qrmi_pulser_and_the_shims_read(qpud: Any, ready:
 
 
 def test_another_resource_has_a_prefix_in_its_url(qpud: Any, ready: Any) -> None:
-    assert seen(qpud, "--qpu=EMU_MPS")["EMU_MPS_QRMI_WARDEN_URL"] == ready.url + "/r/EMU_MPS"
+    assert seen(qpud, "--qpu=EMU_MPS")["EMU_MPS_QRMI_WARDEN_URL"].endswith(
+        ready.url.removeprefix("http://") + "/r/EMU_MPS"
+    )
 
 
 def test_proxies_are_kept_away_from_the_daemon() -> None:
