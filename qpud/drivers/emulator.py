@@ -68,12 +68,15 @@ class EmulatorDriver:
         self._spec: DeviceSpec | None = None
         self._runs: dict[str, _Run] = {}  # by tag, which is the device id too
         self._evolved: dict[int, dict[str, str]] = {}  # job → provenance
+        self._closed = False
 
     async def open(self) -> None:
         """Nothing to acquire: the worker is the daemon's."""
+        self._closed = False
 
     async def close(self) -> None:
         """End all emulations of this resource."""
+        self._closed = True
         for job_id in {run.request.job_id for run in self._runs.values()} | set(self._evolved):
             self.release(job_id)
 
@@ -110,9 +113,11 @@ class EmulatorDriver:
         """Begin to emulate, or to deal if the job is emulated; the id is the tag.
 
         Raises:
-            Refused: More atoms than MaxAtoms, or no readable program.
+            Refused: More atoms than MaxAtoms, no readable program, or closed.
             Unreachable: The worker does not answer.
         """
+        if self._closed:
+            raise Refused(f"emulator {self.name} is closed", transient=True)
         self._check_atoms(request.program)
         spec = await self.spec()
         if request.tag not in self._runs:

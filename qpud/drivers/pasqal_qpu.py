@@ -40,6 +40,8 @@ SPEC_SECONDS = 60.0
 """Age at which the device spec is fetched again."""
 HEALTH_SECONDS = 5.0
 """Longest time that `health` takes."""
+REMEMBERED = 64
+"""Slices whose uids are kept in mind."""
 THE_PROGRAMS_FAULT = frozenset({400, 413, 422})
 """Refusals that the same slice would meet again."""
 
@@ -87,6 +89,7 @@ class PasqalQpuDriver:
         self._starting = asyncio.Lock()
         self._ours: _Posted | None = None
         self._newest: str | None = None
+        self._uids: dict[str, str] = {}  # of the last slices, by tag: the search looks at newer jobs only
         self._nudge = asyncio.Event()
         self._built: dict[int, tuple[str, str]] = {}  # job id → spec hash, sequence as the QPU takes it
 
@@ -175,6 +178,8 @@ class PasqalQpuDriver:
             raise Unreachable(f"resource {self.name} is closed")
         posted = self._ours if self._ours is not None and self._ours.request.tag == request.tag else None
         newest = self._newest or request.after_device_id
+        if (known := self._uids.get(request.tag)) is not None:
+            request = msgspec.structs.replace(request, device_id=known)
         uid = await self._finder.find(request, newest)
         if uid is None and posted is not None and posted.uid is None:
             await asyncio.sleep(max(0.0, posted.settled_at - time.monotonic()))
@@ -242,7 +247,7 @@ class PasqalQpuDriver:
             posted.uid = read_uid(answer.data.get("uid") if isinstance(answer.data, dict) else None)
         except BadAnswer as bad:
             raise Unreachable(f"resource {self.name} reports {bad.message} for slice {request.tag}") from None
-        self._newest = posted.uid
+        self._remember(request.tag, posted.uid)
         return posted.uid
 
     async def _reconcile(self, posted: _Posted, away: Away) -> str:
@@ -325,12 +330,17 @@ class PasqalQpuDriver:
     def _learn_of(self, request: SliceRequest, posted: _Posted | None, uid: str | None) -> None:
         """Remember what `find` found, so that nothing is submitted over it."""
         if uid is not None:
-            self._newest = uid
+            self._remember(request.tag, uid)
         if posted is not None:
             posted.uid = uid
             self._ours = posted if uid is not None else None
         elif self._ours is None and uid is not None:
             self._ours = _Posted(request, self._clock(), self._policy.request_timeout, uid)
+
+    def _remember(self, tag: str, uid: str) -> None:
+        self._newest = self._uids[tag] = uid
+        while len(self._uids) > REMEMBERED:
+            del self._uids[next(iter(self._uids))]
 
     async def _refresh_spec(self) -> None:
         try:
