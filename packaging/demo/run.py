@@ -18,9 +18,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import story
+from unix import get
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCRIPT = ROOT / "sdk_shims" / "pulser" / "afm.py"
@@ -76,13 +77,13 @@ def play(folder: Path) -> None:
         story.tell(story.SERVING, speed_up=SPEED_UP, url=url)
         story.tell(story.RUNNING)
         with started([qpud, *RUN, WORKER, SCRIPT], env, folder / "script.log") as script:
-            development = first_job(qpud, env, script)
+            development = first_job(socket_in(folder), script)
             production = submit_urgent(qpud, env)
             story.tell(story.SUBMITTED, development=development, production=production)
             await_success(script, folder / "script.log")
         story.tell(story.COUNTS)
         print((folder / "script.log").read_text())
-        jobs = [history(qpud, env, job) for job in (development, production)]
+        jobs = [history(socket_in(folder), job) for job in (development, production)]
     story.tell_end(jobs, qpud, WORKER)
     if not story.overtaken(*jobs):
         raise Failed("the production job did not overtake the development job")
@@ -98,10 +99,15 @@ def await_success(script: Process, log: Path) -> None:
         raise Failed(f"{SCRIPT.name} ended with code {code}\n{tail(log)}")
 
 
-def history(qpud: Path, env: dict[str, str], job: str) -> story.Run:
+def history(socket: Path, job: str) -> story.Run:
     """What became of a job, once it has ended."""
-    result = ask(qpud, env, "result", job, "--wait")
-    return story.Run(result, ask(qpud, env, "logs", job)["lines"])
+    result = get(socket, f"/v1/jobs/{job}/result?wait=60")
+    return story.Run(result, get(socket, f"/v1/jobs/{job}/logs")["lines"])
+
+
+def socket_in(folder: Path) -> Path:
+    """Where `serve --dev --state FOLDER/state` listens."""
+    return folder / "state" / "qpud.sock"
 
 
 def zipapp() -> Path:
@@ -113,9 +119,10 @@ def zipapp() -> Path:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """The user's, without settings for another daemon; cache and socket lie in the temporary folder."""
+    """The user's, without settings for another daemon; cache, socket and temporary files lie in the folder."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("QPUD_", "QRMI_", "SLURM_"))}
-    return {**kept, "SHIV_ROOT": str(folder / "cache"), "QPUD_SOCKET": str(folder / "state" / "qpud.sock")}
+    own = {"SHIV_ROOT": folder / "cache", "QPUD_SOCKET": socket_in(folder), "TMPDIR": folder}
+    return {**kept, **{name: str(path) for name, path in own.items()}}
 
 
 @contextmanager
@@ -158,7 +165,7 @@ def end(process: Process) -> None:
 @contextmanager
 def serving(qpud: Path, env: dict[str, str], folder: Path) -> Iterator[str]:
     """A daemon that is ready; gives its address."""
-    options = ["--state", folder / "state", "--port", "0", "--worker-python", WORKER, "--speed-up", str(SPEED_UP)]
+    options: Command = ["--state", folder / "state", "--port", "0", "--worker-python", WORKER, "--speed-up", str(SPEED_UP)]
     with started([qpud, "serve", "--dev", *options], env, folder / "daemon.log", subprocess.PIPE) as daemon:
         assert daemon.stdout  # noqa: S101 - for the type checker: it is a pipe
         said, _, _ = select.select([daemon.stdout], [], [], READY_SECONDS)
@@ -168,30 +175,25 @@ def serving(qpud: Path, env: dict[str, str], folder: Path) -> Iterator[str]:
         yield words[1]
 
 
-def first_job(qpud: Path, env: dict[str, str], script: Process) -> str:
+def first_job(socket: Path, script: Process) -> str:
     """The id of the script's job, as soon as some of its shots are done."""
     deadline = time.monotonic() + DEMO_SECONDS
     while time.monotonic() < deadline and script.poll() is None:
-        for job in ask(qpud, env, "queue")["queue"]:
+        for job in get(socket, "/v1/queue")["queue"]:
             if job["shots_done"]:
                 return str(job["id"])
         time.sleep(0.05)
-    raise Failed(f"the job of {SCRIPT.name} did not start")
+    raise Failed(f"{SCRIPT.name} got no shots\n{tail(socket.parent.parent / 'script.log')}")
 
 
 def submit_urgent(qpud: Path, env: dict[str, str]) -> str:
     """Submit the production job; its id."""
-    where = ["--qpu=FRESNEL", "--queue=production", "--shots=200"]
-    accepted = ask(qpud, env, "submit", str(URGENT), *where)
-    return str((accepted[0] if isinstance(accepted, list) else accepted)["id"])
-
-
-def ask(qpud: Path, env: dict[str, str], *verb: str) -> Any:
-    """The answer of one command of the command line."""
-    done = subprocess.run([qpud, *verb, "--json"], env=env, capture_output=True, text=True, timeout=DEMO_SECONDS)
+    where = ["--qpu=FRESNEL", "--queue=production", "--shots=200", "--json"]
+    done = subprocess.run([qpud, "submit", URGENT, *where], env=env, capture_output=True, text=True, timeout=60)
     if done.returncode:
-        raise Failed(f"qpud {' '.join(verb)}: {done.stderr.strip()}")
-    return json.loads(done.stdout)
+        raise Failed(f"qpud submit: {done.stderr.strip()}")
+    accepted = json.loads(done.stdout)
+    return str((accepted[0] if isinstance(accepted, list) else accepted)["id"])
 
 
 def tail(log: Path, lines: int = 20) -> str:

@@ -15,7 +15,8 @@ PLAIN = "\033[0m"
 
 SERVING = """\
 $ qpud serve --dev --speed-up {speed_up} &
-  serves FRESNEL, a simulated QPU {speed_up} times faster than a real one, at {url}"""
+  serves FRESNEL, a simulated QPU, at {speed_up} times its real speed
+  {url}"""
 
 RUNNING = "$ qpud run --qpu=FRESNEL --queue=development -- python afm.py"
 
@@ -34,10 +35,10 @@ Where to look next
                                                 a daemon of your own
   $qpud run --qpu=EMU_MPS -- python script.py   your script, on the emulators
   $qpud info; $qpud queue; $qpud logs JOB       what it serves and does
-  curl http://127.0.0.1:PORT/v1/info            the address that serve prints;
-                                                also /healthz /metrics /openapi.json
+  curl --unix-socket PATH http://qpud/v1/info   the socket that serve prints
+  curl http://127.0.0.1:PORT/openapi.json       its address; also /metrics
   sdk_shims/pulser/afm.py                       the script above
-  README.md                                     first steps, a site, administration"""
+  README.md                                     first steps, and a site"""
 
 
 class Run(NamedTuple):
