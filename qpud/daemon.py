@@ -108,7 +108,7 @@ async def _serve(policy: Policy, policy_path: Path | None) -> None:
         scheduler = Scheduler(context)
         reaper = Reaper(context, service)
         await _cancel_orphans(context, service)
-        server = _server(context, service)
+        server = _server(context, service, _munge(stack, policy))
         async with asyncio.TaskGroup() as root:
             root.create_task(scheduler.run(snapshot.in_flight), name="scheduler")
             root.create_task(reaper.run(), name="reaper")
@@ -135,7 +135,7 @@ async def _assemble(stack: AsyncExitStack, policy: Policy, path: Path | None) ->
         policy=policy,
         policy_path=path,
         store=store,
-        book=_book(policy, snapshot),
+        book=book_of(policy, snapshot),
         drivers=await stack.enter_async_context(_open_drivers(policy, workers)),
         validator=validator,
         metrics=metrics,
@@ -156,7 +156,8 @@ def _database(state: Path) -> Path:
     return path
 
 
-def _book(policy: Policy, snapshot: Snapshot) -> Book:
+def book_of(policy: Policy, snapshot: Snapshot) -> Book:
+    """The mirror of what an earlier daemon left."""
     book = Book(policy)
     for session in snapshot.sessions:
         book.add_session(session)
@@ -193,9 +194,14 @@ async def _cancel_orphans(context: Context, service: Service) -> None:
             await service.stop_job(job, Reason.SESSION_CLOSED, "canceled: its session ended before a restart")
 
 
-def _server(context: Context, service: Service) -> Server:
+def _munge(stack: AsyncExitStack, policy: Policy) -> _MungeUid | None:
+    if policy.daemon.auth_type is not AuthType.MUNGE:
+        return None
+    return _MungeUid(stack.enter_context(Munge()))
+
+
+def _server(context: Context, service: Service, munge: _MungeUid | None) -> Server:
     policy = context.policy
-    munge = _MungeUid(Munge()) if policy.daemon.auth_type is AuthType.MUNGE else None
     authenticator = Authenticator(lambda: context.policy, munge, service, user_name, user_id)
     app = create_app(service, authenticator, context.metrics, lambda: context.policy.daemon.max_body_size)
     sockets = _sockets(policy)
