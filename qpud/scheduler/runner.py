@@ -72,6 +72,7 @@ class Runner:
         for left in in_flight:
             if (ended := await self._adopt(left)) is not None:
                 await self._commit(ended, None)
+                self._let_go()
         ended = None
         while True:
             ended = await self._turn(ended)
@@ -96,6 +97,11 @@ class Runner:
         landed = await self._crew.fly(start.slice, await self._programs.get(job), job)
         self._idle_since = self._context.clock()
         return landed
+
+    def _let_go(self) -> None:
+        """Nobody has the resource; the job whose end is committed is queued again if shots are left."""
+        self._context.book.claim(self._name, None)
+        self._context.book.leave(self._name)
 
     async def _adopt(self, left: Slice) -> Ended | None:
         job = self._context.book.jobs.get(left.job_id)
