@@ -24,10 +24,11 @@ _REMEMBERED = 8192
 OnVerdict = Callable[[str, float], None]
 
 
-def verdict_key(sequence_hash: str, variables: dict[str, Any], spec_hash: str) -> bytes:
-    """What a verdict depends on, as a short hash."""
-    text = json.dumps(variables, sort_keys=True) if variables else ""
-    return hashlib.sha256(f"{sequence_hash} {spec_hash} {text}".encode()).digest()[:16]
+def verdict_key(program: Program, spec: DeviceSpec) -> bytes:
+    """What a verdict depends on, as a short hash; an emulator and a QPU with one spec may judge differently."""
+    text = json.dumps(program.variables, sort_keys=True) if program.variables else ""
+    kind = "virtual" if spec.accepts_virtual else "real"
+    return hashlib.sha256(f"{program.sequence_hash} {spec.hash} {kind} {text}".encode()).digest()[:16]
 
 
 class Bucket:
@@ -80,7 +81,7 @@ class Validator:
             shots: How often it shall run.
             spec: The resource's current device spec.
         """
-        key = verdict_key(program.sequence_hash, program.variables, spec.hash)
+        key = verdict_key(program, spec)
         if (known := self._known.get(key)) is not None:
             self._on_verdict("cached", 0.0)
             return known
@@ -95,7 +96,7 @@ class Validator:
         Raises:
             WorkerFault: The worker is broken; nothing is known about the program.
         """
-        key = verdict_key(program.sequence_hash, program.variables, spec.hash)
+        key = verdict_key(program, spec)
         if (known := self._known.get(key)) is not None:
             return known
         return await asyncio.shield(self._ask(key, program, shots, spec))
