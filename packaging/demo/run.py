@@ -165,8 +165,9 @@ def end(process: Process) -> None:
 @contextmanager
 def serving(qpud: Path, env: dict[str, str], folder: Path) -> Iterator[str]:
     """A daemon that is ready; gives its address."""
-    options: Command = ["--state", folder / "state", "--port", "0", "--worker-python", WORKER, "--speed-up", str(SPEED_UP)]
-    with started([qpud, "serve", "--dev", *options], env, folder / "daemon.log", subprocess.PIPE) as daemon:
+    place: Command = ["--state", folder / "state", "--port=0"]
+    serve: Command = [qpud, "serve", "--dev", *place, "--worker-python", WORKER, f"--speed-up={SPEED_UP}"]
+    with started(serve, env, folder / "daemon.log", subprocess.PIPE) as daemon:
         assert daemon.stdout  # noqa: S101 - for the type checker: it is a pipe
         said, _, _ = select.select([daemon.stdout], [], [], READY_SECONDS)
         words = daemon.stdout.readline().decode().split() if said else []
