@@ -14,6 +14,8 @@ from qpud.drivers.faults import Faults
 
 LATE = 0.05
 """Seconds after its nominal end from which a slice's own end is moved, and its provenance says so."""
+EARLY = 0.002
+"""Seconds before its end from which each turn of the loop looks at the time: timers alone are up to 2 ms late."""
 
 
 class SimulatedSlice:
@@ -47,7 +49,7 @@ class SimulatedSlice:
         self.outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._began = time.monotonic()
         self._stop: int | None = None  # shots after which a cancelled slice ends
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
 
     def arm(self) -> None:
         """Set the timer to the absolute end of the slice, or stop it while the QPU hangs.
@@ -59,10 +61,13 @@ class SimulatedSlice:
         if self.over.is_set() or (self.faults.hang and self._stop is None):
             return
         remaining = self._end() - time.monotonic()
+        loop = asyncio.get_running_loop()
         if remaining <= 0:
             self.over.set()
+        elif remaining <= EARLY:
+            self._timer = loop.call_soon(self.arm)
         else:
-            self._timer = asyncio.get_running_loop().call_later(remaining, self.arm)
+            self._timer = loop.call_later(remaining - EARLY, self.arm)
 
     def cut(self) -> None:
         """End after the shot in progress; at once during set-up, or if the QPU hangs."""
