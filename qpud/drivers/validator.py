@@ -12,7 +12,6 @@ import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
 
 from qpud.drivers.base import DeviceSpec, Program, WorkersProtocol
 from qpud.drivers.workers import Verdict, WorkerFault
