@@ -153,7 +153,7 @@ def test_a_closed_session_ends_the_script_with_the_reason(
         "pulser": ("qrmi", "pulser_qpu.py", "plain", "5"),
         "qiskit": ("qiskit", "qiskit_sampler.py", "FRESNEL", "5"),
     }
-    assert "closed" in expect_failure(*call[script], env=env)
+    assert "Session has been revoked" in expect_failure(*call[script], env=env)
 
 
 @pytest.fixture
