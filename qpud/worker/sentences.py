@@ -7,6 +7,7 @@ its cause; some mistakes surface as AttributeError or IndexError.
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 MAX_LENGTH = 300
@@ -53,8 +54,8 @@ def size(amount: int) -> str:
 
 
 def shorten(text: str) -> str:
-    """Text on one line, cut at MAX_LENGTH characters."""
-    line = " ".join(text.split())
+    """Text on one line, several sentences joined by semicolons, cut at MAX_LENGTH characters."""
+    line = re.sub(r"[.] (?=[A-Z])", "; ", " ".join(text.split()))
     return line if len(line) <= MAX_LENGTH else f"{line[: MAX_LENGTH - 3]}..."
 
 
