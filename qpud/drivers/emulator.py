@@ -42,6 +42,11 @@ class _Run:
         self._canceled = canceled
         task.add_done_callback(self._end)
 
+    @property
+    def ended_badly(self) -> bool:
+        """Whether it is over and obtained nothing: the same tag may then be started again."""
+        return self.outcome.done() and self.outcome.result().state is not OutcomeState.DONE
+
     def _end(self, task: asyncio.Task[Outcome]) -> None:
         if task.cancelled():
             self.outcome.set_result(self._canceled())
@@ -120,7 +125,7 @@ class EmulatorDriver:
             raise Refused(f"emulator {self.name} is closed", transient=True)
         self._check_atoms(request.program)
         spec = await self.spec()
-        if request.tag not in self._runs:
+        if request.tag not in self._runs or self._runs[request.tag].ended_badly:
             self._forget_ended(request.job_id)
             task = asyncio.create_task(self._run(request, spec), name=f"emulate-{request.tag}")
             self._runs[request.tag] = _Run(request, task, self._canceled_since(self._clock()))

@@ -8,7 +8,6 @@ current folder, no .pyc written (the folder may be read-only or another user's).
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import socket
 from asyncio.subprocess import DEVNULL, PIPE, Process
@@ -48,12 +47,13 @@ class Launched(msgspec.Struct, frozen=True, kw_only=True):
 async def launch(python: Path, settings: Settings) -> Launched:
     """Start the parent. Raises: OSError if the interpreter cannot be run."""
     ours, theirs = socket.socketpair()
-    with contextlib.ExitStack() as on_failure:
-        on_failure.callback(ours.close)
-        with theirs:
-            process = await _start(python, theirs, settings)
+    with theirs:
         reader, writer = await asyncio.open_connection(sock=ours, limit=LINE_LIMIT)
-        on_failure.pop_all()
+        try:
+            process = await _start(python, theirs, settings)
+        except BaseException:
+            writer.close()
+            raise
     return Launched(process=process, reader=reader, writer=writer)
 
 

@@ -102,6 +102,7 @@ class Workers:
         self._progress: dict[int, float] = {}
         self._backlog = 0
         self._runner: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None  # the clean-up after the last parent
 
     async def open(self) -> None:
         """Start the parent; returns at once, requests wait until it is ready. It is restarted if it dies."""
@@ -115,7 +116,9 @@ class Workers:
         self._runner.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._runner
-        self._runner = None
+        if self._ending is not None:
+            await self._ending
+        self._runner = self._ending = None
 
     @property
     def backlog(self) -> int:
@@ -302,10 +305,10 @@ class Workers:
             while self._take_line(await launched.reader.readline()):
                 pass
         finally:
-            self.ready.clear()
-            self._writer = None
-            await _end(launched)
-            await listening
+            importing, self._writer = not self._settled.is_set(), None
+            self._fail_pending()  # before the clean-up, which may take seconds
+            self._ending = asyncio.create_task(_end(launched, listening, patience=0 if importing else 5))
+            await asyncio.shield(self._ending)  # `close` may come now: it waits for it
             self._process = None
         if last_words and not self._failure.startswith("the interpreter"):
             log.warning("worker's last words", extra={"stderr": "\n".join(last_words)})
@@ -343,14 +346,16 @@ async def _listen(process: asyncio.subprocess.Process, last_words: deque[str]) -
         last_words.extend(chunk.decode(errors="replace").splitlines())
 
 
-async def _end(launched: Launched) -> None:
-    """Hang up, so that the parent kills its children and exits; kill it if it does not."""
+async def _end(launched: Launched, listening: asyncio.Task[None], *, patience: float) -> None:
+    """Hang up, so that the parent kills its children and exits; kill it if it does not within `patience` seconds."""
     launched.writer.close()
     with contextlib.suppress(OSError):
         await launched.writer.wait_closed()
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(patience):
             await launched.process.wait()
     except TimeoutError:
-        launched.process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            launched.process.kill()
         await launched.process.wait()
+    await listening
