@@ -6,11 +6,12 @@ DEV := .venv/dev/bin/python
 SOURCES := $(shell find qpud etc packaging/zipapp -not -path '*/__pycache__*')
 SCRIPTS := $(wildcard packaging/*.py packaging/*/*.py)
 LINTED := qpud tests packaging sdk_shims
-# Unit tests: those that need no worker, no zipapp, no server and no released client.
-UNIT := not worker and not pyz and not munge and not prometheus and not client
+# Unit tests: those that start nothing and take no fuzzer's time.
+UNIT := $(addprefix tests/,core config store site api) --ignore tests/api/test_bodies.py \
+	-m 'not worker and not pyz and not munge and not prometheus and not client'
 
 .DEFAULT_GOAL := help
-.PHONY: run test check lint bench pyz setup clean help
+.PHONY: run test check lint unit bench pyz setup clean help
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -21,8 +22,11 @@ run: setup pyz ## set everything up, then the main job end to end: two queues sh
 test: setup lint pyz ## set everything up, then format, lint, types, walls and every test
 	@$(DEV) -m pytest
 
-check: .venv/dev/.ready lint ## the fast part, for every save: format, lint, types, walls, unit tests
-	@$(DEV) -m pytest --quiet -m '$(UNIT)' --ignore tests/bench --ignore tests/conformance --ignore tests/daemon
+check: .venv/dev/.ready ## the fast part, for every save: format, lint, types, walls, unit tests
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint unit
+
+unit: .venv/dev/.ready
+	@$(DEV) -m pytest --quiet $(UNIT)
 
 lint: .venv/dev/.ready
 	@$(DEV) -m ruff format --quiet --check $(LINTED)
