@@ -23,10 +23,14 @@ _REMEMBERED = 8192
 OnVerdict = Callable[[str, float], None]
 
 
-def verdict_key(program: Program, spec: DeviceSpec) -> bytes:
-    """What a verdict depends on, as a short hash; an emulator and a QPU with one spec may judge differently."""
+def verdict_key(program: Program, shots: int, spec: DeviceSpec) -> bytes:
+    """What a verdict depends on, as a short hash.
+
+    An emulator and a QPU with one spec may judge differently; the shots count only where a sequence may bring a virtual
+    device, and with it its own max_runs: those of the spec are checked before.
+    """
     text = json.dumps(program.variables, sort_keys=True) if program.variables else ""
-    kind = "virtual" if spec.accepts_virtual else "real"
+    kind = f"virtual {shots}" if spec.accepts_virtual else "real"
     return hashlib.sha256(f"{program.sequence_hash} {spec.hash} {kind} {text}".encode()).digest()[:16]
 
 
@@ -80,7 +84,7 @@ class Validator:
             shots: How often it shall run.
             spec: The resource's current device spec.
         """
-        key = verdict_key(program, spec)
+        key = verdict_key(program, shots, spec)
         if (known := self._known.get(key)) is not None:
             self._on_verdict("cached", 0.0)
             return known
@@ -95,7 +99,7 @@ class Validator:
         Raises:
             WorkerFault: The worker is broken; nothing is known about the program.
         """
-        key = verdict_key(program, spec)
+        key = verdict_key(program, shots, spec)
         if (known := self._known.get(key)) is not None:
             return known
         return await asyncio.shield(self._ask(key, program, shots, spec))

@@ -18,6 +18,7 @@ from qpud.store.writer import Transaction
 
 log = logging.getLogger(__name__)
 
+DUTY = 0.2  # of the time, while validated jobs wait anyway: submissions and the runner go before
 _PATIENCE_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
 
 
@@ -48,9 +49,15 @@ class Checker:
                 await self._changed.wait()
                 self._changed.clear()
                 continue
+            began = self._context.pulse()
             failures = 0 if await self._check(job, spec) else failures + 1
-            if failures:
-                await asyncio.sleep(_PATIENCE_SECONDS[min(failures, len(_PATIENCE_SECONDS)) - 1])
+            await asyncio.sleep(self._pause(failures, self._context.pulse() - began))
+
+    def _pause(self, failures: int, took: float) -> float:
+        """Seconds to wait after a check that took `took` seconds."""
+        if failures:
+            return _PATIENCE_SECONDS[min(failures, len(_PATIENCE_SECONDS)) - 1]
+        return min(1.0, took / DUTY - took) if len(self._context.book.pending[self._name]) else 0.0
 
     def _next(self) -> Job | None:
         job_id = self._context.book.unvalidated[self._name].head()

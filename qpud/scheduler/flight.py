@@ -20,6 +20,7 @@ from qpud.core.slices import Outcome, OutcomeState, Slice
 from qpud.drivers.base import Driver, Fault, Refused, SliceRequest, Unreachable
 from qpud.scheduler.programs import Loaded
 from qpud.store import jobs as jobs_sql
+from qpud.store import queries
 from qpud.store import slices as slices_sql
 from qpud.store.writer import Transaction
 
@@ -62,22 +63,24 @@ class Crew:
         self._driver = driver
         self._changed = changed
         self._others = others
+        self._newest_id: str | None = None  # of the slices that this resource is known to have taken
 
     async def fly(self, flying: Slice, loaded: Loaded, job: Job) -> Landed:
         """Hand a committed slice to the resource and wait for its end, however long that takes."""
-        if self._is_stopped(job.id):
-            return Landed(outcome=None, note="stopped before its slice started")
         request = self.request(flying, loaded, job)
         try:
-            device_id = await self._launch(request, flying)
+            device_id = None if self._is_stopped(job.id) else await self._launch(request, flying)
         except Refused as refused:
             self._context.metrics.driver_error(self._name, "refused")
             return Landed(outcome=None, refused=refused, note=f"{self._name} refused a slice: {refused.message}")
+        if device_id is None:
+            return Landed(outcome=None, note="stopped before its slice started")
         await self._record_running(flying, device_id)
         return await self._attend(device_id, request, flying)
 
     async def adopt(self, left: Slice, loaded: Loaded, job: Job) -> Landed:
         """Find out what became of a slice that an earlier daemon left in flight, and see it to its end."""
+        self._newest_id = await queries.newest_device_id(self._context.store, self._name)
         request = self.request(left, loaded, job)
         device_id = await self._find(request, left, "the daemon was restarted")
         if device_id is None:
@@ -99,17 +102,21 @@ class Crew:
             seed=loaded.seed,
             slurm_job_id=session.slurm_job_id if session else None,
             device_id=flying.device_id,
+            after_device_id=self._newest_id,
         )
 
     # -- start
-    async def _launch(self, request: SliceRequest, flying: Slice) -> str:
-        while True:
+    async def _launch(self, request: SliceRequest, flying: Slice) -> str | None:
+        """The resource's id of the slice, or None if the job was asked to stop before the slice could start."""
+        for attempt in itertools.count():
             try:
                 return await self._start(request)
             except Unreachable as fault:
                 found = await self._find(request, flying, fault.message)
-                if found is not None:
-                    return found
+            if found is not None or self._is_stopped(flying.job_id):
+                break
+            await self._pause(attempt)
+        return found
 
     async def _start(self, request: SliceRequest) -> str:
         try:
@@ -222,6 +229,7 @@ class Crew:
         await asyncio.sleep(_PATIENCE_SECONDS[min(attempt, len(_PATIENCE_SECONDS) - 1)])
 
     async def _record_running(self, flying: Slice, device_id: str) -> None:
+        self._newest_id = device_id
         now = self._context.clock()
         try:
             await self._context.store.write(

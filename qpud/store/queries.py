@@ -120,6 +120,14 @@ async def last_slice_number(store: Store, job_id: int) -> int:
     return number
 
 
+async def newest_device_id(store: Store, resource: str) -> str | None:
+    """The resource's id of the last slice that it is known to have taken."""
+    rows = await store.rows(
+        "SELECT device_id FROM slices WHERE resource = ? AND device_id IS NOT NULL ORDER BY id DESC LIMIT 1", (resource,)
+    )
+    return rows[0][0] if rows else None
+
+
 async def events(store: Store, job_id: int) -> list[LogLine]:
     """The recorded sentences of a job's story, oldest first."""
     rows = await store.rows("SELECT at, text FROM events WHERE job_id = ? ORDER BY id", (job_id,))
