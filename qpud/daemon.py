@@ -7,6 +7,7 @@ failure to avoid. This file alone handles signals; nothing happens at import.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import logging
 import os
@@ -28,7 +29,6 @@ from qpud.api.server import Server
 from qpud.context import Context
 from qpud.core.book import Book
 from qpud.core.errors import Conflict, QpudError, Unavailable
-from qpud.core.job import Reason
 from qpud.core.policy import AuthType, Policy, UnixListen
 from qpud.drivers.base import Driver
 from qpud.drivers.registry import DriverMissing, make_driver
@@ -107,7 +107,8 @@ async def _serve(policy: Policy, policy_path: Path | None) -> None:
         service = Service(context)
         scheduler = Scheduler(context)
         reaper = Reaper(context, service)
-        await _cancel_orphans(context, service)
+        with contextlib.suppress(QpudError):  # a full disk: the reaper tries again
+            await service.stop_orphans()
         server = _server(context, service, _munge(stack, policy))
         async with asyncio.TaskGroup() as root:
             root.create_task(scheduler.run(snapshot.in_flight), name="scheduler")
@@ -164,6 +165,8 @@ def book_of(policy: Policy, snapshot: Snapshot) -> Book:
     book.tokens.update(snapshot.tokens)
     for job in snapshot.jobs:
         book.add_job(job)
+    for left in snapshot.in_flight:
+        book.add_slice(left)
     for resource, reason in snapshot.drains.items():
         if resource in book.flights:
             book.flights[resource].drained = reason
@@ -185,13 +188,6 @@ def _show_start(context: Context) -> None:
     for name, flight in context.book.flights.items():
         context.metrics.resource_state(name, "drained" if flight.drained is not None else flight.state)
     context.metrics.watch_depths(lambda: context.book.depths)
-
-
-async def _cancel_orphans(context: Context, service: Service) -> None:
-    """Cancel jobs whose session was closed just before a crash."""
-    for job in list(context.book.jobs.values()):
-        if job.session_id not in context.book.sessions and job.reason is not Reason.CANCELING:
-            await service.stop_job(job, Reason.SESSION_CLOSED, "canceled: its session ended before a restart")
 
 
 def _munge(stack: AsyncExitStack, policy: Policy) -> _MungeUid | None:

@@ -53,6 +53,7 @@ class Book:
         self.jobs: dict[int, Job] = {}
         self.stopping: dict[int, Reason] = {}  # why jobs in reason Canceling will end
         self.depths: Counter[tuple[str, str, str]] = Counter()  # (resource, queue, state) → unfinished jobs
+        self.adrift: set[int] = set()  # jobs with a slice in flight at a resource that left the policy
         self._slurm: dict[tuple[int, str], str] = {}
         self._of_session: dict[str, dict[int, None]] = {}
         self._rank = partial(rank, queues=policy.queues)
@@ -117,6 +118,24 @@ class Book:
         if job_id is not None:
             self.pending[resource].drop(job_id)
 
+    def add_slice(self, left: Slice) -> None:
+        """Take in a slice that an earlier daemon left in flight: its job has the resource until it is settled."""
+        flight = self.flights.get(left.resource)
+        if left.job_id not in self.jobs:
+            return
+        if flight is None:
+            self.adrift.add(left.job_id)
+        else:
+            self.claim(left.resource, left.job_id)
+            flight.slice = left
+
+    def give_up(self, resource: str) -> None:
+        """The claimed job does not start after all; who is leaving still is."""
+        flight = self.flights[resource]
+        job_id, flight.job_id = flight.job_id, None
+        if job_id is not None and job_id in self.jobs:
+            self._file(self.jobs[job_id])
+
     def leave(self, resource: str) -> None:
         """The leaving job has left for good: it is queued again if it may still run."""
         flight = self.flights[resource]
@@ -131,7 +150,9 @@ class Book:
     def has_resource(self, job: Job) -> bool:
         """Whether a slice of the job is in flight, about to be, or not committed yet."""
         flight = self.flights.get(job.resource)
-        return flight is not None and job.id in (flight.job_id, flight.leaving)
+        if flight is None:
+            return job.id in self.adrift
+        return job.id in (flight.job_id, flight.leaving)
 
     def stranded(self, resource: str) -> list[Job]:
         """Jobs that are asked to stop while the resource does not have them (any more)."""
@@ -146,6 +167,10 @@ class Book:
         """How many unfinished jobs a user has in a queue: what MaxSubmitJobs limits."""
         sessions = [session for session in self.sessions_of_user(user_id) if session.queue == queue]
         return sum(len(self._of_session.get(session.id, ())) for session in sessions)
+
+    def orphaned(self) -> list[str]:
+        """Ended sessions that still have unfinished jobs."""
+        return [session_id for session_id in self._of_session if session_id not in self.sessions]
 
     def has_unfinished(self, session_id: str) -> bool:
         """Whether any job of the session is PENDING or RUNNING."""
@@ -186,6 +211,7 @@ class Book:
     def _remove_job(self, job: Job) -> None:
         del self.jobs[job.id]
         self.stopping.pop(job.id, None)
+        self.adrift.discard(job.id)
         self.depths[(job.resource, job.queue, job.state)] -= 1
         siblings = self._of_session.get(job.session_id, {})
         siblings.pop(job.id, None)

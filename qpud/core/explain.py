@@ -147,6 +147,8 @@ def cancellation(found: Job, after: Job, asked_before: bool) -> str:
     """The truth about a cancel."""
     if found.is_terminal:
         return f"job {found.id} had already ended as {found.state} with {found.shots_done} of {found.shots} shots"
+    if after.is_terminal and after.state is not JobState.CANCELED:  # it ended while it was asked to stop
+        return cancellation(after, after, asked_before)
     ran = f"{after.shots_done} of {after.shots} shots had run"
     if after.is_terminal:
         return f"job {found.id} is canceled: {ran}, {after.shots_left} never will"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
 from qpud.core.job import Job, JobState, Reason, move
@@ -22,16 +24,17 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     fruitless: bool = False
 
 
-def checked(outcome: Outcome, shots: int) -> Outcome:
+def checked(outcome: Outcome, shots: int, atoms: int | None = None) -> Outcome:
     """The outcome, or a failed one without counts if a driver reports what cannot be.
 
     Args:
-        outcome: As the driver reported it; counts may be of any type.
+        outcome: As the driver reported it; counts may be of any type. Costs that are no number >= 0 become 0.
         shots: Shots that were asked for.
+        atoms: The length of each bitstring, None if it is not known.
     """
-    wrong = _wrong(outcome.counts, shots)
+    wrong = _wrong(outcome.counts, shots, atoms)
     if not wrong:
-        return outcome
+        return _with_real_costs(outcome)
     message = f"the resource reported impossible counts ({wrong}); they were dropped and charged to nobody"
     return msgspec.structs.replace(
         outcome,
@@ -44,13 +47,23 @@ def checked(outcome: Outcome, shots: int) -> Outcome:
     )
 
 
-def _wrong(counts: object, shots: int) -> str:
+def _with_real_costs(outcome: Outcome) -> Outcome:
+    costs = (outcome.qpu_seconds, outcome.setup_seconds)
+    if all(math.isfinite(cost) and cost >= 0 for cost in costs):
+        return outcome
+    return msgspec.structs.replace(outcome, qpu_seconds=0.0, setup_seconds=0.0)
+
+
+def _wrong(counts: object, shots: int, atoms: int | None) -> str:
     if not isinstance(counts, dict):
         return f"{type(counts).__name__} in place of a mapping"
     if not all(isinstance(bits, str) and bits and not bits.strip("01") for bits in counts):
         return "a key that is no bitstring"
-    if len({len(bits) for bits in counts}) > 1:
+    lengths = {len(bits) for bits in counts}
+    if len(lengths) > 1:
         return "bitstrings of different lengths"
+    if atoms is not None and lengths and lengths != {atoms}:
+        return f"bitstrings of {lengths.pop()} bits for {atoms} atoms"
     if not all(type(number) is int and number >= 0 for number in counts.values()):
         return "a count that is no natural number"
     total = sum(counts.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 
 from qpud.context import Context
 from qpud.core.slices import Slice
@@ -38,13 +39,12 @@ class Scheduler:
         """
         async with asyncio.TaskGroup() as tasks:
             for name, runner in self._runners.items():
-                tasks.create_task(
-                    runner.run([one for one in in_flight if one.resource == name]), name=f"runner {name}"
-                )
+                left = [one for one in in_flight if one.resource == name]
+                tasks.create_task(_forever(f"runner {name}", runner.run(left)))
             for name, checker in self._checkers.items():
-                tasks.create_task(checker.run(), name=f"checker {name}")
+                tasks.create_task(_forever(f"checker {name}", checker.run()))
             for monitor in self._monitors:
-                tasks.create_task(monitor.run(), name=f"monitor {monitor.name}")
+                tasks.create_task(_forever(f"monitor {monitor.name}", monitor.run()))
 
     def wake(self, resource: str) -> None:
         """Something changed for a resource."""
@@ -55,3 +55,14 @@ class Scheduler:
     def age(self) -> float:
         """Seconds since the slowest runner's loop last turned."""
         return max((self._pulse() - runner.turned_at for runner in self._runners.values()), default=0.0)
+
+
+async def _forever(name: str, loop: Coroutine[None, None, None]) -> None:
+    """Run a loop that only its owner may end: a TaskGroup takes a task that returns or cancels itself for well."""
+    task = asyncio.current_task()
+    try:
+        await loop
+    except asyncio.CancelledError:
+        if task is not None and task.cancelling():
+            raise
+    raise RuntimeError(f"the scheduler's {name} ended by itself")

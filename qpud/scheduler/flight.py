@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import itertools
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -18,13 +18,15 @@ from qpud.core.job import Job, Reason
 from qpud.core.progress import checked
 from qpud.core.slices import Outcome, OutcomeState, Slice
 from qpud.drivers.base import Driver, Fault, Refused, SliceRequest, Unreachable
-from qpud.scheduler.programs import Loaded
+from qpud.scheduler.programs import Loaded, atoms_of
 from qpud.store import jobs as jobs_sql
 from qpud.store import queries
 from qpud.store import slices as slices_sql
 from qpud.store.writer import Transaction
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 HEARTBEAT_SECONDS = 10.0
 _PATIENCE_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -120,7 +122,7 @@ class Crew:
 
     async def _start(self, request: SliceRequest) -> str:
         try:
-            return await self._driver.start(request)
+            return await self._patiently(self._driver.start(request))
         except Fault:
             raise
         except Exception as error:  # a driver's bug: whether the slice started is not known
@@ -130,7 +132,7 @@ class Crew:
     async def _find(self, request: SliceRequest, flying: Slice, why: str) -> str | None:
         for attempt in itertools.count():
             try:
-                found = await self._driver.find(request)
+                found = await self._patiently(self._driver.find(request))
             except Fault as fault:
                 why = fault.message
             else:
@@ -143,23 +145,31 @@ class Crew:
     # -- attend
     async def _attend(self, device_id: str, request: SliceRequest, flying: Slice) -> Landed:
         asked = False
+        atoms = atoms_of(request.program)
         for attempt in itertools.count():
             waiting = asyncio.ensure_future(self._driver.wait(device_id, request))
             try:
                 asked = await self._watch(waiting, device_id, flying, asked)
-                outcome = waiting.result()
+                outcome = self._outcome_of(waiting)
             except Unreachable as fault:
                 await self._lose_sight(flying, fault.message)
                 await self._pause(attempt)
                 continue
-            except Exception as error:
-                outcome = self._driver_fault(error)
             finally:
                 waiting.cancel()
                 await asyncio.gather(waiting, return_exceptions=True)
             break
         self._see_again()
-        return self._landed(checked(outcome, request.shots))
+        return self._landed(checked(outcome, request.shots, atoms))
+
+    def _outcome_of(self, waiting: asyncio.Future[Outcome]) -> Outcome:
+        """What the driver said. Raises: Unreachable."""
+        try:
+            return waiting.result()
+        except Unreachable:
+            raise
+        except (Exception, asyncio.CancelledError) as error:  # nobody here cancels a wait that is done
+            return self._driver_fault(error)
 
     async def _watch(self, waiting: asyncio.Future[Outcome], device_id: str, flying: Slice, asked: bool) -> bool:
         while not waiting.done():
@@ -176,12 +186,16 @@ class Crew:
         return asked
 
     async def _ask_to_cancel(self, device_id: str) -> bool:
-        with contextlib.suppress(Fault):
+        try:
             await self._driver.cancel(device_id)
-            return True
-        return False
+        except Fault:
+            return False
+        except Exception:  # a driver's bug must not pass for the end of the slice
+            log.exception("driver fault at cancel", extra={"resource": self._name})
+            return False
+        return True
 
-    def _driver_fault(self, error: Exception) -> Outcome:
+    def _driver_fault(self, error: BaseException) -> Outcome:
         log.error("driver fault", exc_info=error, extra={"resource": self._name})
         now = self._context.clock()
         message = f"the driver of {self._name} failed ({type(error).__name__}: {error})"
@@ -225,8 +239,18 @@ class Crew:
         self._context.metrics.resource_state(self._name, "drained" if flight.drained is not None else "up")
 
     async def _pause(self, attempt: int) -> None:
-        await self._others()
-        await asyncio.sleep(_PATIENCE_SECONDS[min(attempt, len(_PATIENCE_SECONDS) - 1)])
+        await self._patiently(asyncio.sleep(_PATIENCE_SECONDS[min(attempt, len(_PATIENCE_SECONDS) - 1)]))
+
+    async def _patiently(self, what: Coroutine[Any, Any, T]) -> T:
+        """Await something that may take long, and attend to the others meanwhile."""
+        task = asyncio.ensure_future(what)
+        try:
+            while not task.done():
+                await self._others()
+                await asyncio.wait({task}, timeout=HEARTBEAT_SECONDS)
+            return task.result()
+        finally:
+            task.cancel()
 
     async def _record_running(self, flying: Slice, device_id: str) -> None:
         self._newest_id = device_id

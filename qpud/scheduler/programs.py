@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 
 import msgspec
 
 from qpud.context import Context
+from qpud.core.errors import Invalid
 from qpud.core.job import Job
+from qpud.core.sequence import inspect
 from qpud.drivers.base import Program
 from qpud.store import queries
 
@@ -20,6 +23,18 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     program: Program
     seed: int
     next_number: int
+
+
+def atoms_of(program: Program) -> int | None:
+    """How many bits each shot of a program has; None if that cannot be told without Pulser."""
+    try:
+        facts = inspect(program.sequence)
+    except Invalid:
+        return None
+    if not facts.mappable:
+        return facts.atoms
+    mapping = program.variables.get("qubits")
+    return len(mapping) if isinstance(mapping, Mapping) else None
 
 
 class Programs:

@@ -21,15 +21,17 @@ from qpud.core.errors import Conflict, QpudError
 from qpud.core.job import Job, JobState, Reason, move
 from qpud.core.progress import Verdict, after_slice
 from qpud.core.slices import Slice
-from qpud.drivers.base import Driver, Health, HealthState, Refused
+from qpud.drivers.base import DeviceSpec, Driver, Health, HealthState, Refused
 from qpud.scheduler import boundary
 from qpud.scheduler.boundary import Ended, Start
 from qpud.scheduler.flight import HEARTBEAT_SECONDS, Crew, Landed
 from qpud.scheduler.programs import Programs
+from qpud.store import slices as slices_sql
 
 log = logging.getLogger(__name__)
 
 _RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+_CHECKED_AHEAD = 16
 _COOLDOWN_SECONDS = (1.0, 2.0, 5.0, 15.0, 60.0)
 
 
@@ -71,6 +73,7 @@ class Runner:
         """Reconcile what an earlier daemon left at the resource, then decide and fly until cancelled."""
         for left in in_flight:
             if (ended := await self._adopt(left)) is not None:
+                self._context.book.claim(self._name, None)
                 await self._commit(ended, None)
                 self._let_go()
         ended = None
@@ -82,11 +85,12 @@ class Runner:
         self._changed.clear()
         self._beat()
         await self._stop_stranded()
-        start = await self._plan(ended)
-        if ended is not None or start is not None:
-            start = await self._commit(ended, start)
+        planned = await self._plan(ended)
+        start = planned
+        if ended is not None or planned is not None:
+            start = await self._commit(ended, planned)
         if start is None:
-            await self._rest(is_settled=ended is None)
+            await self._rest(is_settled=ended is None and planned is None)
             return None
         return self._end(start.slice, await self._fly(start))
 
@@ -107,10 +111,17 @@ class Runner:
         job = self._context.book.jobs.get(left.job_id)
         if job is None:
             log.error("a slice in flight belongs to no unfinished job", extra={"tag": left.tag})
+            await self._drop(left)
             return None
-        self._context.book.claim(self._name, job.id)
-        self._context.book.flights[self._name].slice = left
+        self._context.book.add_slice(left)
         return self._end(left, await self._crew.adopt(left, await self._programs.get(job), job))
+
+    async def _drop(self, left: Slice) -> None:
+        now, note = self._context.clock(), "its job had ended before"
+        with contextlib.suppress(QpudError):
+            await self._context.store.write(
+                lambda transaction: slices_sql.drop_intent(transaction, left.id, now, note)
+            )
 
     # -- what comes next
     async def _plan(self, ended: Ended | None) -> Start | None:
@@ -125,12 +136,15 @@ class Runner:
 
     def _choose(self, ended: Ended | None) -> plan.Choice | None:
         flight = self._context.book.flights[self._name]
+        spec = self._context.specs.get(self._name)
         if flight.drained is not None or flight.state != "up" or self._context.pulse() < self._cool_until:
             return None
+        if spec is None:  # just started: every job would have to be checked against nothing
+            return None
         current = self._current_after(ended)
-        if current is not None and self._must_be_checked(current):
-            current = None
-        return plan.choose(current, self._checked_head(), self._context.policy.queues)
+        if current is not None and current.validated_spec != spec.hash:
+            current = None  # checked when it is the head of the queue: the end of its slice is not committed yet
+        return plan.choose(current, self._checked_head(spec), self._context.policy.queues)
 
     def _current_after(self, ended: Ended | None) -> Job | None:
         if ended is None or ended.verdict.job.is_terminal:
@@ -138,20 +152,18 @@ class Runner:
         now = self._context.book.jobs[ended.verdict.job.id]
         return msgspec.structs.replace(now, shots_done=ended.verdict.job.shots_done)
 
-    def _checked_head(self) -> Job | None:
-        while (head := self._context.book.head(self._name)) is not None and self._must_be_checked(head):
-            continue
-        return head
+    def _checked_head(self, spec: DeviceSpec) -> Job | None:
+        """The best pending job whose verdict holds for this spec; the others before it go to the checker.
 
-    def _must_be_checked(self, job: Job) -> bool:
-        """Whether the device spec changed since the job's verdict; if so the checker gets it."""
-        spec = self._context.specs.get(self._name)
-        if spec is not None and job.validated_spec == spec.hash:
-            return False
-        current = self._context.book.jobs[job.id]
-        self._context.book.update_job(msgspec.structs.replace(current, reason=Reason.VALIDATING))
-        self._context.wake(self._name)
-        return True
+        A few at a time: when the spec changes, thousands may have to be checked again.
+        """
+        for _ in range(_CHECKED_AHEAD):
+            head = self._context.book.head(self._name)
+            if head is None or head.validated_spec == spec.hash:
+                return head
+            self._context.book.update_job(msgspec.structs.replace(head, reason=Reason.VALIDATING))
+            self._context.wake(self._name)
+        return None
 
     def _intend(self, job: Job, number: int, seed: int) -> Slice:
         seconds = plan.slice_seconds(job, self._context.policy.queues)
@@ -210,9 +222,9 @@ class Runner:
                 await self._write(ended, start)
                 break
             except Conflict:
-                if start is None:
-                    raise
-                self._context.book.claim(self._name, None)
+                if start is None or start.job.id in self._context.book.jobs:
+                    raise  # not a cancel that came first: memory and database disagree, a restart heals that
+                self._context.book.give_up(self._name)
                 start = None
             except QpudError as error:
                 await self._wait_for_store(attempt, error)

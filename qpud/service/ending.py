@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import msgspec
 
 from qpud.core.errors import Conflict
 from qpud.core.job import Job, JobState, Reason, move
 from qpud.service.base import Verbs
 from qpud.store import jobs as sql
+from qpud.store import queries
 from qpud.store.writer import Transaction
 
 
@@ -18,15 +21,15 @@ class EndingVerbs(Verbs):
         """Cancel an unfinished job.
 
         Returns:
-            The job: CANCELED, or still unfinished with reason Canceling while its slice ends at the resource.
+            The job: CANCELED, or still unfinished with reason Canceling while its slice ends at the resource, or as
+            it had ended meanwhile.
         """
-        if self._context.book.has_resource(job):
-            return await self._ask_to_stop(job, why, text)
-        try:
-            return await self._cancel_now(job, why, text)
-        except Conflict:  # the resource took it in the meantime
-            current = self._context.book.jobs.get(job.id)
-            return await self._ask_to_stop(current, why, text) if current else job
+        with contextlib.suppress(Conflict):  # the resource took it in the meantime, or it ended
+            if not self._context.book.has_resource(job):
+                return await self._cancel_now(job, why, text)
+        with contextlib.suppress(Conflict):
+            await self._ask_to_stop(job, why, text)
+        return self._context.book.jobs.get(job.id) or await queries.job(self._context.store, job.id) or job
 
     async def _cancel_now(self, job: Job, why: Reason, text: str) -> Job:
         context = self._context
@@ -41,7 +44,7 @@ class EndingVerbs(Verbs):
         await context.store.write(operation, lambda _none: self._ended(ended))
         return ended
 
-    async def _ask_to_stop(self, job: Job, why: Reason, text: str) -> Job:
+    async def _ask_to_stop(self, job: Job, why: Reason, text: str) -> None:
         context = self._context
         now = context.clock()
 
@@ -58,7 +61,6 @@ class EndingVerbs(Verbs):
             context.wake(job.resource)
 
         await context.store.write(operation, then)
-        return context.book.jobs.get(job.id, job)
 
     def _ended(self, job: Job) -> None:
         context = self._context

@@ -14,6 +14,7 @@ from qpud.store import queries
 from qpud.store.writer import Transaction
 
 LONGEST_WAIT_SECONDS = 300.0
+_LONGEST_QUEUE = 1000  # entries of one answer
 _HELD = frozenset({Reason.HELD, Reason.HELD_ADMIN})
 
 
@@ -54,6 +55,8 @@ class JobVerbs(EndingVerbs):
             return _cancellation(job, job, asked_before)
         why = Reason.USER if who.user_id == job.user_id else Reason.ADMIN
         after = await self.stop_job(job, why, f"canceled by {who.user}")
+        if after.is_terminal and after.state is not JobState.CANCELED:  # it ended before the wish arrived
+            return _cancellation(after, after, asked_before=False)
         return _cancellation(job, after, asked_before=False)
 
     async def job_logs(self, who: Identity, ref: str) -> list[verbs.LogLine]:
@@ -124,17 +127,18 @@ class JobVerbs(EndingVerbs):
     async def queue(self, who: Identity, resource: str | None) -> list[verbs.QueueEntry]:
         """Unfinished jobs of one resource (None: all) in the scheduler's order, at most 1000."""
         names = [self.resource_name(resource)] if resource else list(self.policy.resources)
-        return [entry for name in names for entry in self._queue_of(who, name)][:1000]
+        return [entry for name in names for entry in self._queue_of(who, name)][:_LONGEST_QUEUE]
 
     # -- parts
     def _queue_of(self, who: Identity, resource: str) -> list[verbs.QueueEntry]:
         book = self._context.book
         current = book.current(resource)
         ordered = [current] if current else []
-        ordered += [book.jobs[job_id] for job_id in book.pending[resource].in_order(1000)]
-        seen = {job.id for job in ordered}
-        blocked = [job for job in book.jobs.values() if job.resource == resource and job.id not in seen][:1000]
-        return [self._entry(who, position, job) for position, job in enumerate([*ordered, *blocked])]
+        ordered += [book.jobs[job_id] for job_id in book.pending[resource].in_order(_LONGEST_QUEUE)]
+        if len(ordered) < _LONGEST_QUEUE:
+            seen = {job.id for job in ordered}
+            ordered += [job for job in book.jobs.values() if job.resource == resource and job.id not in seen]
+        return [self._entry(who, position, job) for position, job in enumerate(ordered[:_LONGEST_QUEUE])]
 
     def _entry(self, who: Identity, position: int, job: Job) -> verbs.QueueEntry:
         shown = self._explained(job)

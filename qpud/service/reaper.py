@@ -8,7 +8,7 @@ import logging
 
 from qpud.context import Context
 from qpud.core.errors import QpudError
-from qpud.core.session import Session, expiry, idle_deadline
+from qpud.core.session import expiry, idle_deadline
 from qpud.service.sessions import SessionVerbs
 
 log = logging.getLogger(__name__)
@@ -35,14 +35,18 @@ class Reaper:
         """Reap until cancelled."""
         while True:
             self._changed.clear()
-            for session in list(self._context.book.sessions.values()):
-                await self._reap(session)
+            for session_id in list(self._context.book.sessions):
+                await self._reap(session_id)
+            await self._stop_orphans()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._seconds_to_next()):
                     await self._changed.wait()
 
-    async def _reap(self, session: Session) -> None:
+    async def _reap(self, session_id: str) -> None:
         context = self._context
+        session = context.book.sessions.get(session_id)  # as it is now: it may have been used while others ended
+        if session is None:
+            return
         busy = context.book.has_unfinished(session.id)
         reason = expiry(session, busy, context.policy.daemon.session_idle_timeout, context.clock())
         if reason is None:
@@ -50,12 +54,20 @@ class Reaper:
         try:
             await self._sessions.end_session(session, reason)
         except QpudError as error:
-            log.warning(
-                "a session could not be ended, trying again", extra={"session": session.id, "why": error.message}
-            )
-            await asyncio.sleep(_RETRY_SECONDS)
+            await self._try_again(session.id, error)
         else:
             log.info("session expired", extra={"session": session.id, "user": session.user, "reason": reason})
+
+    async def _stop_orphans(self) -> None:
+        try:
+            await self._sessions.stop_orphans()
+        except QpudError as error:
+            await self._try_again("", error)
+
+    async def _try_again(self, session_id: str, error: QpudError) -> None:
+        log.warning("a session could not be ended, trying again", extra={"session": session_id, "why": error.message})
+        await asyncio.sleep(_RETRY_SECONDS)
+        self._changed.set()
 
     def _seconds_to_next(self) -> float:
         context = self._context

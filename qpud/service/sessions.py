@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import secrets
 from functools import partial
 
@@ -11,7 +13,7 @@ from qpud.context import new_uuid
 from qpud.core import verbs
 from qpud.core.errors import BadRequest, Conflict, Forbidden, Invalid, NotFound
 from qpud.core.identity import Identity
-from qpud.core.job import Job, Reason
+from qpud.core.job import Reason
 from qpud.core.policy import OpenSessions
 from qpud.core.session import CloseReason, Session
 from qpud.service.base import token_hash
@@ -22,6 +24,7 @@ from qpud.store.writer import Transaction
 
 LARGEST_SHARE = 10  # units, 10 = 100 %
 _LARGEST_UID = 2**32 - 2
+_STOPPED_AT_ONCE = 256
 
 
 class SessionVerbs(EndingVerbs):
@@ -38,10 +41,15 @@ class SessionVerbs(EndingVerbs):
         user_id = who.user_id if ask.user_id is None else ask.user_id
         self._check_may_open(who, user_id)
         self._check_ask(ask)
-        found = None if ask.slurm_job_id is None else self._context.book.session_of(user_id, ask.slurm_job_id)
-        if found is None:
-            return await self._open(self._new_session(user_id, ask))
-        _check_same(found, ask)
+        found = self._found(user_id, ask)
+        if found is not None:
+            with contextlib.suppress(Forbidden):  # it ended just now: open another one
+                return await self._grant(found, created=False)
+        try:
+            return await self._grant(self._new_session(user_id, ask), created=True)
+        except Conflict:  # two opened the same Slurm job's session at once: the other one won
+            if (found := self._found(user_id, ask)) is None:
+                raise
         return await self._grant(found, created=False)
 
     async def close_session(self, who: Identity, ref: str) -> Session:
@@ -72,28 +80,46 @@ class SessionVerbs(EndingVerbs):
     async def end_session(self, session: Session, reason: CloseReason) -> Session:
         """Close an open session for a reason: its tokens end, unfinished jobs are canceled.
 
-        A crash in between leaves a closed session with unfinished jobs; the daemon cancels them at its next start.
+        A crash or a full disk in between leaves a closed session with unfinished jobs: `stop_orphans` cancels them.
+
+        Returns:
+            The session, with the first closing time if it is closed twice at once.
         """
         context = self._context
         now = context.clock()
         closed = msgspec.structs.replace(session, closed_at=now, close_reason=reason, last_used_at=now)
-        jobs = list(context.book.jobs_of_session(session.id))
 
         def operation(transaction: Transaction) -> bool:
             sql.delete_tokens(transaction, session.id)
             return sql.close(transaction, closed)
 
-        await context.store.write(operation, lambda _first: context.book.remove_session(session.id))
-        why = Reason.SESSION_CLOSED if reason is CloseReason.MANUAL else Reason.SESSION_EXPIRED
-        for job in jobs:
-            await self._end_of_session(job, why)
-        context.metrics.sessions(len(context.book.sessions))
-        return closed
+        def then(_is_first: bool) -> None:
+            context.book.remove_session(session.id)
+            context.metrics.sessions(len(context.book.sessions))
 
-    async def _end_of_session(self, job: Job, why: Reason) -> None:
-        current = self._context.book.jobs.get(job.id)
-        if current is not None:
-            await self.stop_job(current, why, f"canceled: its session ended ({why})")
+        try:
+            is_first = await context.store.write(operation, then)
+            await self._stop_jobs(session.id, reason)
+        except BaseException:
+            context.touch()  # the reaper goes on where this caller stops
+            raise
+        return closed if is_first else await queries.session(context.store, session.id) or closed
+
+    async def stop_orphans(self) -> None:
+        """Cancel unfinished jobs of sessions that have ended: a crash or a full disk came between the two."""
+        for session_id in self._context.book.orphaned():
+            session = await queries.session(self._context.store, session_id)
+            reason = session.close_reason if session else None
+            await self._stop_jobs(session_id, reason or CloseReason.MANUAL)
+
+    async def _stop_jobs(self, session_id: str, reason: CloseReason) -> None:
+        """Cancel the unfinished jobs of an ended session; those that are stopped together share their commits."""
+        why = Reason.SESSION_CLOSED if reason is CloseReason.MANUAL else Reason.SESSION_EXPIRED
+        text = f"canceled: its session ended ({reason})"
+        jobs = [job for job in self._context.book.jobs_of_session(session_id) if job.reason is not Reason.CANCELING]
+        for start in range(0, len(jobs), _STOPPED_AT_ONCE):
+            current = (self._context.book.jobs.get(job.id) for job in jobs[start : start + _STOPPED_AT_ONCE])
+            await asyncio.gather(*(self.stop_job(job, why, text) for job in current if job is not None))
 
     def _open_ones(self, which: verbs.SessionFilter) -> list[Session]:
         if which.active is False:
@@ -141,14 +167,12 @@ class SessionVerbs(EndingVerbs):
             expires_at=now + self.policy.daemon.session_max_lifetime,
         )
 
-    async def _open(self, session: Session) -> verbs.Grant:
-        try:
-            return await self._grant(session, created=True)
-        except Conflict:  # two opened the same Slurm job's session at once: the other one won
-            found = self._context.book.session_of(session.user_id, session.slurm_job_id or "")
-            if found is None:
-                raise
-            return await self._grant(found, created=False)
+    def _found(self, user_id: int, ask: verbs.OpenSession) -> Session | None:
+        """The open session of the same user and Slurm job. Raises: Conflict."""
+        found = None if ask.slurm_job_id is None else self._context.book.session_of(user_id, ask.slurm_job_id)
+        if found is not None:
+            _check_same(found, ask)
+        return found
 
     async def _grant(self, session: Session, *, created: bool) -> verbs.Grant:
         token = f"qpud_{secrets.token_urlsafe(32)}"
@@ -170,6 +194,8 @@ class SessionVerbs(EndingVerbs):
 def _store_grant(transaction: Transaction, *, session: Session, token: bytes, created: bool) -> None:
     if created:
         sql.insert(transaction, session)
+    else:
+        sql.require_open(transaction, session.id)
     sql.insert_token(transaction, token, session.id)
 
 

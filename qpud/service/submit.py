@@ -25,6 +25,7 @@ from qpud.drivers.base import Program
 from qpud.service.base import Verbs, usable
 from qpud.store import jobs as sql
 from qpud.store import queries
+from qpud.store import sessions as sessions_sql
 from qpud.store.jobs import NewJob, canonical
 from qpud.store.writer import Transaction
 
@@ -176,6 +177,7 @@ class SubmitVerbs(Verbs):
         def operation(transaction: Transaction) -> bool:
             if key is not None and _check_digest(transaction, session.user_id, key, digest):
                 return False  # the same request arrived twice at once: the first one stands
+            sessions_sql.require_open(transaction, session.id)  # it may have ended while the sequence was checked
             for sequence_hash, text in texts.items():
                 sql.insert_sequence(transaction, sequence_hash, text)
             for new in news:

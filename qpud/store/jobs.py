@@ -108,16 +108,18 @@ def set_validated(connection: sqlite3.Connection, job_id: int, spec_hash: str) -
 
 
 def set_reason(connection: sqlite3.Connection, job_id: int, reason: Reason) -> None:
-    """Store why an unfinished job waits, or that it is asked to stop.
+    """Store why an unfinished job waits, or that it is asked to stop, which nothing takes back.
 
     Raises:
-        Conflict: The job has ended.
+        Conflict: The job has ended, or is asked to stop.
     """
     cursor = connection.execute(
-        "UPDATE jobs SET reason = ? WHERE id = ? AND state IN ('PENDING', 'RUNNING')", (reason, job_id)
+        "UPDATE jobs SET reason = ?1 WHERE id = ?2 AND state IN ('PENDING', 'RUNNING')"
+        " AND (reason != 'Canceling' OR ?1 = 'Canceling')",
+        (reason, job_id),
     )
     if cursor.rowcount != 1:
-        raise Conflict(f"job {job_id} has ended")
+        raise Conflict(f"job {job_id} has ended, or is being canceled")
 
 
 def finish(connection: sqlite3.Connection, job: Job, message: str) -> None:

@@ -123,7 +123,8 @@ async def last_slice_number(store: Store, job_id: int) -> int:
 async def newest_device_id(store: Store, resource: str) -> str | None:
     """The resource's id of the last slice that it is known to have taken."""
     rows = await store.rows(
-        "SELECT device_id FROM slices WHERE resource = ? AND device_id IS NOT NULL ORDER BY id DESC LIMIT 1", (resource,)
+        "SELECT device_id FROM slices WHERE resource = ? AND device_id IS NOT NULL ORDER BY id DESC LIMIT 1",
+        (resource,),
     )
     return rows[0][0] if rows else None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
+from qpud.core.errors import Forbidden
 from qpud.core.session import Session
 from qpud.store.rows import SESSION_COLUMNS, marks, to_row
 
@@ -19,6 +20,17 @@ def insert(connection: sqlite3.Connection, session: Session) -> None:
 def insert_token(connection: sqlite3.Connection, token_hash: bytes, session_id: str) -> None:
     """Store the sha256 of one more token of a session; tokens themselves are never stored."""
     connection.execute("INSERT INTO tokens (hash, session_id) VALUES (?, ?)", (token_hash, session_id))
+
+
+def require_open(connection: sqlite3.Connection, session_id: str) -> None:
+    """Let an operation fail whose session has ended since it was asked for.
+
+    Raises:
+        Forbidden: The session has ended.
+    """
+    row = connection.execute("SELECT closed_at, close_reason FROM sessions WHERE id = ?", (session_id,)).fetchone()
+    if row is None or row[0] is not None:
+        raise Forbidden(f"session {session_id} has ended ({row[1] if row else 'unknown'})")
 
 
 def close(connection: sqlite3.Connection, session: Session) -> bool:

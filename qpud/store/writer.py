@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import queue
 import sqlite3
 import threading
@@ -19,6 +20,8 @@ from typing import Any, TypeVar
 
 from qpud.core.errors import Conflict, QpudError, StorageFull, Unavailable
 from qpud.store.schema import migrate
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Transaction = sqlite3.Connection
@@ -102,6 +105,11 @@ class Writer:
     def _commit(self, group: list[_Ticket]) -> None:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:  # nobody's fault: trying each alone would wait for the lock as often
+            for ticket in group:
+                ticket.error = _readable(error)
+            return
+        try:
             for ticket in group:
                 ticket.result = ticket.operation(self._connection)
             self._connection.execute("COMMIT")
@@ -129,7 +137,11 @@ class Writer:
 
 def _settle(ticket: _Ticket) -> None:
     if ticket.error is None and ticket.then is not None:
-        ticket.then(ticket.result)
+        try:
+            ticket.then(ticket.result)
+        except Exception as error:  # memory fell behind the database: who waits must hear of it, the others go on
+            log.exception("what follows a commit failed")
+            ticket.error = error
     if ticket.future.done():
         return
     if ticket.error is not None:
