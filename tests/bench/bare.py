@@ -1,6 +1,6 @@
 """The bare stack: the same libraries, munge decoded in the loop and group commit, and nothing else. An upper bound.
 
-    python tests/bench/bare.py PORT DATABASE        with QPUD_MUNGE_SOCKET in the environment
+python tests/bench/bare.py PORT DATABASE        with QPUD_MUNGE_SOCKET in the environment
 """
 
 from __future__ import annotations

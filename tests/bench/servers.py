@@ -80,7 +80,7 @@ StateSaveLocation = {folder}/state
 WorkerPython = {worker}
 {daemon}
 [queue production]
-[queue development]
+{queues}
 [resource FRESNEL]
 Driver = simulated
 {resource}
@@ -89,11 +89,20 @@ Driver = simulated
 
 @contextlib.contextmanager
 def qpud(
-    folder: Path, environment: dict[str, str], *, auth: str = "none", daemon: str = "", resource: str = "", worker: bool = True
+    folder: Path,
+    environment: dict[str, str],
+    *,
+    auth: str = "none",
+    daemon: str = "",
+    resource: str = "",
+    queues: str = "[queue development]",
+    worker: bool = True,
 ) -> Iterator[Running]:
     port = free_port()
     python = WORKER if worker else Path("/nonexistent/python")
-    text = POLICY.format(folder=folder, port=port, auth=auth, worker=python, daemon=daemon, resource=resource)
+    text = POLICY.format(
+        folder=folder, port=port, auth=auth, worker=python, daemon=daemon, resource=resource, queues=queues
+    )
     (folder / "qpud.conf").write_text(text)
     command = [sys.executable, "-m", "qpud", "serve", "--config", str(folder / "qpud.conf")]
     with _process(command, environment, log=folder / "log") as process:
@@ -102,10 +111,14 @@ def qpud(
 
 
 @contextlib.contextmanager
-def _process(command: list[str], environment: dict[str, str], log: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
+def _process(
+    command: list[str], environment: dict[str, str], log: Path | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     with contextlib.ExitStack() as stack:
         output = stack.enter_context(log.open("wb")) if log else subprocess.DEVNULL
-        process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT), **environment}, stdout=output, stderr=output, cwd=ROOT)
+        process = subprocess.Popen(
+            command, env={**os.environ, "PYTHONPATH": str(ROOT), **environment}, stdout=output, stderr=output, cwd=ROOT
+        )
         try:
             yield process
         finally:
@@ -143,5 +156,3 @@ def cpu_seconds(pid: int) -> float:
     """User and system seconds of one process so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-

@@ -42,7 +42,9 @@ def requests(distinct: bool, number: int, headers: dict[str, str], munge: Munge 
     ]
 
 
-async def measure(running: Running, headers: dict[str, str], distinct: bool, munge: Munge | None, seconds: float) -> dict[int, Figures]:
+async def measure(
+    running: Running, headers: dict[str, str], distinct: bool, munge: Munge | None, seconds: float
+) -> dict[int, Figures]:
     results = {}
     for step, connections in enumerate(CONNECTIONS):
         number = int(seconds * 5000)
@@ -61,7 +63,10 @@ def main() -> int:
     options.add_argument("--seconds", type=float, default=4.0)
     seconds = options.parse_args().seconds
     failures = 0
-    with tempfile.TemporaryDirectory(dir=os.environ.get("QPUD_BENCH_DIR", "/var/tmp")) as name, munged(Path(name)) as socket:
+    with (
+        tempfile.TemporaryDirectory(dir=os.environ.get("QPUD_BENCH_DIR", "/var/tmp")) as name,
+        munged(Path(name)) as socket,
+    ):
         folder, environment = Path(name), {"QPUD_MUNGE_SOCKET": str(socket)}
         os.environ.update(environment)
         munge = Munge()
@@ -80,7 +85,9 @@ def main() -> int:
                 ratio, peer = mine[number].rate / base[number].rate, mine[number].rate / PEER[number]
                 failures += ratio < 0.75
                 print(f"{number:3} bare   {base[number]}\n    munge  {mine[number]}\n    token  {tokens[number]}")
-                print(f"    qpud / bare {ratio:.2f} (>= 0.75), qpud / peer's recorded rate {peer:.1f} (>= {NEEDED[number]:.0f})")
+                print(
+                    f"    qpud / bare {ratio:.2f} (>= 0.75), qpud / peer's recorded rate {peer:.1f} (>= {NEEDED[number]:.0f})"
+                )
             if calm:
                 failures += calm.p99 > 12.7
                 print(f"    100/s  {calm}  (p99 < 12.7 ms)")
