@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from livesite import EMULATED, SIMULATED, Site, command_of, runs_from_source  # 
 
 ORDINARY_USER = 65534  # nobody
 SHOTS = 1000
+BUILD_SECONDS = 300
 MakeSite = Callable[..., Site]
 
 
@@ -35,7 +37,9 @@ def munge() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def command(request: pytest.FixtureRequest) -> list[str]:
-    """How to run qpud: the built zipapp, unless QPUD_CONFORMANCE_SOURCE asks for the tree."""
+    """How to run qpud: the zipapp of this very tree, unless QPUD_CONFORMANCE_SOURCE asks for the tree itself."""
+    if not runs_from_source() and "QPUD_PYZ" not in os.environ:
+        subprocess.run(["make", "--silent", "pyz"], cwd=HERE.parent.parent, check=True, timeout=BUILD_SECONDS)
     return command_of(None if runs_from_source() else request.getfixturevalue("pyz"))
 
 

@@ -125,8 +125,9 @@ class Site:
         ready.set()  # the daemon ended without saying so
 
     def kill(self) -> None:
-        """SIGKILL to the daemon alone, as the kernel's OOM killer would."""
+        """SIGKILL to the daemon alone, as the kernel's OOM killer would; its children must then end by themselves."""
         self._end(signal.SIGKILL)
+        self.expect_nothing_left()
 
     def stop(self) -> None:
         """SIGTERM; it must end with exit code 0 and leave no process behind."""

@@ -79,8 +79,15 @@ def test_the_build_is_known(prometheus: str) -> None:
 
 def test_every_resource_has_its_queue_depth(prometheus: str, site: Site) -> None:
     names = {one["name"] for one in site.get("/v1/resources")["resources"]}
-    found = query(prometheus, '{__name__=~"qpud_.+", resource!=""}')
+    found = query(prometheus, "qpud_jobs_unfinished")
     assert {one["metric"]["resource"] for one in found} == names
+
+
+def test_the_shots_of_a_job_are_counted(prometheus: str, site: Site, session: dict[str, Any], afm: str) -> None:
+    total = 'sum(qpud_shots_total{resource="FRESNEL"})'
+    before = float(query(prometheus, total)[0]["value"][1])
+    site.ended(site.submit(session["token"], sequence=afm, shots=7)["id"])
+    assert query(prometheus, f"{total} == {before + 7:g}")
 
 
 def test_promtool_finds_nothing_wrong_with_the_live_page(site: Site) -> None:

@@ -27,7 +27,7 @@ exp(-n t²) (McDiarmid, 2n shots): 5e-5 for t = 0.1, for each of the ten pairs. 
 @pytest.fixture(scope="session")
 def user(site: Site) -> dict[str, Any]:
     """A session of root's that stays open: what the SDKs are given."""
-    return site.open_session(slurm_job_id="4242")
+    return site.open_session(slurm_job_id="sdks")
 
 
 @pytest.fixture(scope="session")
@@ -154,6 +154,14 @@ def test_a_closed_session_ends_the_script_with_the_reason(
         "qiskit": ("qiskit", "qiskit_sampler.py", "FRESNEL", "5"),
     }
     assert "Session has been revoked" in expect_failure(*call[script], env=env)
+
+
+def test_myqlm_tells_its_user_the_status_of_a_refusal_and_no_more(site: Site) -> None:
+    opened = site.open_session(slurm_job_id="closed-myqlm")
+    with site.unix() as client:
+        client.delete(f"/v1/sessions/{opened['id']}")
+    ran = fresnel(site.port, opened, 5, MAX_CONNECTION_ATTEMPTS_QPU="1")
+    assert "Could not create job" in ran["error"] and "401" in ran["error"]
 
 
 @pytest.fixture
