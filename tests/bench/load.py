@@ -1,4 +1,4 @@
-"""A small closed-loop HTTP load generator: one request in flight per connection, raw bytes prepared before the clock starts."""
+"""A small HTTP load generator: one request in flight per connection, bytes prepared before the clock starts."""
 
 from __future__ import annotations
 

@@ -68,15 +68,17 @@ def pages(server: Running) -> list[bool]:
     return results
 
 
+def _job(job_id: int, queue: str, submitted_at: float) -> Job:
+    names = {"uid": "", "session_id": "", "sequence_hash": "", "register_hash": "", "resource": "FRESNEL"}
+    return Job(id=job_id, user_id=0, queue=queue, shots=100, submitted_at=submitted_at, **names)
+
+
 def decisions(number: int) -> bool:
     policy = default_policy()
     book = Book(policy)
     queues = tuple(policy.queues)
     for job_id in range(1, number + 1):
-        book.add_job(
-            Job(id=job_id, uid="", session_id="", user_id=0, queue=queues[job_id % 3], resource="FRESNEL", sequence_hash="",
-                register_hash="", shots=100, submitted_at=float(job_id * 7919 % number))
-        )  # fmt: skip
+        book.add_job(_job(job_id, queues[job_id % 3], float(job_id * 7919 % number)))
     times = []
     for _ in range(1000):
         began = time.perf_counter()

@@ -86,7 +86,8 @@ def main() -> int:
                 failures += ratio < 0.75
                 print(f"{number:3} bare   {base[number]}\n    munge  {mine[number]}\n    token  {tokens[number]}")
                 print(
-                    f"    qpud / bare {ratio:.2f} (>= 0.75), qpud / peer's recorded rate {peer:.1f} (>= {NEEDED[number]:.0f})"
+                    f"    qpud / bare {ratio:.2f} (>= 0.75),"
+                    f" qpud / peer's recorded rate {peer:.1f} (>= {NEEDED[number]:.0f})"
                 )
             if calm:
                 failures += calm.p99 > 12.7
