@@ -118,6 +118,7 @@ class Checker:
             context.metrics.job_ended(job.resource, job.queue, ended.state)
             context.drivers[job.resource].release(job.id)
             context.waiters.notify(job.id)
+            context.wake(self._name)
 
         try:
             await context.store.write(operation, then)

@@ -153,17 +153,20 @@ class Runner:
         return msgspec.structs.replace(now, shots_done=ended.verdict.job.shots_done)
 
     def _checked_head(self, spec: DeviceSpec) -> Job | None:
-        """The best pending job whose verdict holds for this spec; the others before it go to the checker.
-
-        A few at a time: when the spec changes, thousands may have to be checked again.
-        """
-        for _ in range(_CHECKED_AHEAD):
-            head = self._context.book.head(self._name)
-            if head is None or head.validated_spec == spec.hash:
-                return head
+        """The best pending job whose verdict holds for this spec; those before it go to the checker."""
+        while (head := self._context.book.head(self._name)) is not None and head.validated_spec != spec.hash:
+            if not self._has_room_to_check(head):
+                return None
             self._context.book.update_job(msgspec.structs.replace(head, reason=Reason.VALIDATING))
             self._context.wake(self._name)
-        return None
+        return head
+
+    def _has_room_to_check(self, job: Job) -> bool:
+        """When the spec changes thousands of jobs may have to be checked again: a few at a time, best first."""
+        book = self._context.book
+        waiting = book.unvalidated[self._name]
+        first = waiting.head()
+        return len(waiting) < _CHECKED_AHEAD or (first is not None and book.ranks(job) < book.ranks(book.jobs[first]))
 
     def _intend(self, job: Job, number: int, seed: int) -> Slice:
         seconds = plan.slice_seconds(job, self._context.policy.queues)

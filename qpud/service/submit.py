@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import random
 import secrets
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from contextlib import ExitStack
 
 import msgspec
 
@@ -57,6 +58,7 @@ class SubmitVerbs(Verbs):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self._sequences: OrderedDict[str, _Known] = OrderedDict()
+        self._arriving: Counter[tuple[int, str]] = Counter()  # (user id, queue) → jobs on their way to the store
         self._random = random.Random(secrets.randbits(128))  # noqa: S311  seeds of emulations, not secrets
 
     async def submit(
@@ -84,9 +86,9 @@ class SubmitVerbs(Verbs):
         digest = _digest(asks) if key is not None else b""
         if key is not None and (earlier := await self._repeated(who, key, digest)):
             return earlier
-        self._check_room(session, len(asks))
-        accepted = [await self._accept(session, ask) for ask in asks]
-        return await self._commit(session, accepted, key, digest)
+        with self._room_for(session, len(asks)) as room:
+            accepted = [await self._accept(session, ask) for ask in asks]
+            return await self._commit(session, accepted, key, digest, room)
 
     async def jobs_of_key(self, who: Identity, key: str) -> list[Job]:
         """The jobs of an earlier submission with this key by the same user, as they are now; maybe none."""
@@ -111,11 +113,20 @@ class SubmitVerbs(Verbs):
             await self._context.store.write(lambda transaction: _check_digest(transaction, who.user_id, key, digest))
         return earlier
 
-    def _check_room(self, session: Session, more: int) -> None:
+    def _room_for(self, session: Session, more: int) -> ExitStack:
+        """Room for jobs on their way to the store, until the book has them. Raises: LimitExceeded."""
+        where = (session.user_id, session.queue)
+        self._check_room(session, more, self._arriving[where])
+        self._arriving[where] += more
+        room = ExitStack()
+        room.callback(self._arriving.subtract, {where: more})
+        return room
+
+    def _check_room(self, session: Session, more: int, arriving: int) -> None:
         queue = self.policy.queues.get(session.queue)
         if queue is None or queue.max_submit_jobs is None:
             return
-        have = self._context.book.unfinished_of_user(session.user_id, session.queue)
+        have = self._context.book.unfinished_of_user(session.user_id, session.queue) + arriving
         if have + more > queue.max_submit_jobs:
             raise LimitExceeded(
                 f"{have} unfinished and {more} new jobs exceed MaxSubmitJobs {queue.max_submit_jobs}"
@@ -169,7 +180,9 @@ class SubmitVerbs(Verbs):
             self._sequences.popitem(last=False)
 
     # -- all of them
-    async def _commit(self, session: Session, accepted: list[_Accepted], key: str | None, digest: bytes) -> list[Job]:
+    async def _commit(
+        self, session: Session, accepted: list[_Accepted], key: str | None, digest: bytes, room: ExitStack
+    ) -> list[Job]:
         news = self._new_jobs(session, accepted)
         jobs = [new.job for new in news]
         texts = self._unstored(accepted)
@@ -186,7 +199,11 @@ class SubmitVerbs(Verbs):
                 sql.insert_key(transaction, session.user_id, key, jobs, digest)
             return True
 
-        is_first = await self._context.store.write(operation, lambda first: self._entered(session, jobs, texts, first))
+        def then(is_first: bool) -> None:
+            room.close()
+            self._entered(session, jobs, texts, is_first)
+
+        is_first = await self._context.store.write(operation, then)
         if not is_first:
             return await queries.jobs_of_key(self._context.store, session.user_id, key or "")
         return jobs
