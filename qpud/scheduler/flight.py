@@ -17,7 +17,7 @@ from qpud.core.errors import QpudError
 from qpud.core.job import Job, Reason
 from qpud.core.progress import checked
 from qpud.core.slices import Outcome, OutcomeState, Slice
-from qpud.drivers.base import Driver, Fault, Refused, SliceRequest, Unreachable
+from qpud.drivers.base import Driver, Fault, HealthState, Refused, SliceRequest, Unreachable
 from qpud.scheduler.programs import Loaded, atoms_of
 from qpud.store import jobs as jobs_sql
 from qpud.store import queries
@@ -154,6 +154,7 @@ class Crew:
             except Unreachable as fault:
                 await self._lose_sight(flying, fault.message)
                 await self._pause(attempt)
+                await self._until_it_answers()
                 continue
             finally:
                 waiting.cancel()
@@ -229,6 +230,16 @@ class Crew:
         with contextlib.suppress(QpudError):
             now, text = self._context.clock(), f"{self._name} does not answer: {why}"
             await self._context.store.write(partial(_store_unknown, flying=flying, at=now, text=text))
+
+    async def _until_it_answers(self) -> None:
+        """Return when the resource can be asked again; its slice may still run for long."""
+        for attempt in itertools.count():
+            health = await self._driver.health()
+            if health.state is not HealthState.UNREACHABLE:
+                break
+            self._context.book.flights[self._name].message = health.message
+            await self._pause(attempt)
+        self._see_again()
 
     def _see_again(self) -> None:
         if not self.in_the_dark:
