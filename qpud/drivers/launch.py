@@ -12,6 +12,7 @@ import os
 import socket
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 
@@ -37,8 +38,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Launched(msgspec.Struct, frozen=True, kw_only=True):
-    """A running parent and our end of its socket pair."""
+    """A running parent, our end of its socket pair, and the folder that its libraries may write to."""
 
+    folder: TemporaryDirectory[str]
     process: Process
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
@@ -47,17 +49,19 @@ class Launched(msgspec.Struct, frozen=True, kw_only=True):
 async def launch(python: Path, settings: Settings) -> Launched:
     """Start the parent. Raises: OSError if the interpreter cannot be run."""
     ours, theirs = socket.socketpair()
+    folder = TemporaryDirectory(prefix="qpud-worker-", ignore_cleanup_errors=True)
     with theirs:
         reader, writer = await asyncio.open_connection(sock=ours, limit=LINE_LIMIT)
         try:
-            process = await _start(python, theirs, settings)
+            process = await _start(python, theirs, settings, folder.name)
         except BaseException:
             writer.close()
+            folder.cleanup()
             raise
-    return Launched(process=process, reader=reader, writer=writer)
+    return Launched(folder=folder, process=process, reader=reader, writer=writer)
 
 
-async def _start(python: Path, theirs: socket.socket, settings: Settings) -> Process:
+async def _start(python: Path, theirs: socket.socket, settings: Settings, folder: str) -> Process:
     descriptor = theirs.fileno()
     return await asyncio.create_subprocess_exec(
         str(python),
@@ -66,12 +70,13 @@ async def _start(python: Path, theirs: socket.socket, settings: Settings) -> Pro
         stdout=DEVNULL,
         stderr=PIPE,
         pass_fds=(descriptor,),  # and nothing else: the daemon's listening sockets stay its own
-        env=_environment(),
+        env=_environment(folder),
         start_new_session=True,  # Ctrl-C reaches the daemon only
     )
 
 
-def _environment() -> dict[str, str]:
+def _environment(folder: str) -> dict[str, str]:
     """Ours and the system's words; HOME, tokens and PYTHON* of the daemon stay out."""
     kept = {name: value for name, value in os.environ.items() if name in KEPT_ENVIRONMENT or name.startswith("QPUD_")}
-    return {**kept, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return {**kept, **threads, "MPLCONFIGDIR": folder}

@@ -359,3 +359,4 @@ async def _end(launched: Launched, listening: asyncio.Task[None], *, patience: f
             launched.process.kill()
         await launched.process.wait()
     await listening
+    launched.folder.cleanup()

@@ -1,17 +1,17 @@
 """Start of the worker: called by the one-line bootstrap of `qpud/drivers/launch.py` under the worker's interpreter.
 
 Descriptor 1 goes to stderr before anything is imported, since the emulators print. matplotlib, which Pulser
-imports, wants a folder to write to: it gets one of its own, and it is removed at the end.
+imports, wants a folder to write to: the daemon makes one and removes it; if the daemon was killed, we do.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
-import tempfile
 import warnings
 
 from qpud.worker.wire import Lines, Message
@@ -29,16 +29,14 @@ def main(descriptor: int, settings: str) -> None:
     os.dup2(2, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the daemon's to handle
     daemon = Lines(socket.socket(fileno=descriptor))
-    with tempfile.TemporaryDirectory(prefix="qpud-worker-") as folder:
-        os.environ["MPLCONFIGDIR"] = folder
-        warnings.simplefilter("ignore")
-        try:
-            versions = _preload()
-        except ImportError as missing:
-            daemon.send({"failed": _missing(missing)})
-            return
-        daemon.send({"ready": versions})
+    warnings.simplefilter("ignore")
+    try:
+        daemon.send({"ready": _preload()})
         _serve(daemon, json.loads(settings))
+    except ImportError as missing:
+        daemon.send({"failed": _missing(missing)})
+    finally:
+        shutil.rmtree(os.environ["MPLCONFIGDIR"], ignore_errors=True)
 
 
 def _preload() -> dict[str, str]:

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 import textwrap
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -227,7 +228,7 @@ def as_nobody(python: Path, folder: Path) -> Path:
 async def test_the_worker_leaves_no_folder_behind(
     worker_python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     async with started(worker_python) as workers:
         await workers.versions()
         assert [path.name[:12] for path in tmp_path.iterdir()] == ["qpud-worker-"]
