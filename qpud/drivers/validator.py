@@ -26,8 +26,8 @@ OnVerdict = Callable[[str, float], None]
 def verdict_key(program: Program, shots: int, spec: DeviceSpec) -> bytes:
     """What a verdict depends on, as a short hash.
 
-    An emulator and a QPU with one spec may judge differently; the shots count only where a sequence may bring a virtual
-    device, and with it its own max_runs: those of the spec are checked before.
+    An emulator and a QPU with one spec may judge differently; the shots count only where a sequence may bring a
+    virtual device, and with it its own max_runs: those of the spec are checked before.
     """
     text = json.dumps(program.variables, sort_keys=True) if program.variables else ""
     kind = f"virtual {shots}" if spec.accepts_virtual else "real"
@@ -113,7 +113,8 @@ class Validator:
     async def _in_time(self, seconds: float, task: asyncio.Task[Verdict]) -> Verdict | None:
         started = self._clock()
         try:
-            return await asyncio.wait_for(asyncio.shield(task), seconds)
+            async with asyncio.timeout(seconds):  # wait_for of Python 3.11 swallows a cancel that comes with the answer
+                return await asyncio.shield(task)
         except (TimeoutError, WorkerFault):
             self._on_verdict("deferred", 0.0)
             return None
