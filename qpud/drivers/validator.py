@@ -113,7 +113,7 @@ class Validator:
     async def _in_time(self, seconds: float, task: asyncio.Task[Verdict]) -> Verdict | None:
         started = self._clock()
         try:
-            async with asyncio.timeout(seconds):  # wait_for of Python 3.11 swallows a cancel that comes with the answer
+            async with asyncio.timeout(seconds):  # 3.11's wait_for swallows a cancel that comes with the answer
                 return await asyncio.shield(task)
         except (TimeoutError, WorkerFault):
             self._on_verdict("deferred", 0.0)

@@ -58,6 +58,7 @@ class Writer:
         self._connection = _connect(path)
         self._on_commit = on_commit
         self._inbox: queue.SimpleQueue[_Ticket | None] = queue.SimpleQueue()
+        self._closed = False
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._work, name="qpud-writer", daemon=True)
         self._thread.start()
@@ -71,14 +72,17 @@ class Writer:
 
         Raises:
             StorageFull: The disk is full or failing; nothing of the operation is stored.
-            Unavailable: Another process locks the database.
+            Unavailable: Another process locks the database, or the writer is closed.
         """
+        if self._closed:  # the thread has ended: nobody would ever answer
+            raise Unavailable("qpud is stopping: nothing is stored any more")
         future: asyncio.Future[T] = self._loop.create_future()
         self._inbox.put(_Ticket(operation, future, then))
         return await future
 
     async def close(self) -> None:
         """Commit what is queued and end the thread."""
+        self._closed = True
         self._inbox.put(None)
         await asyncio.to_thread(self._thread.join)
         self._connection.close()
