@@ -52,6 +52,8 @@ def bind_unix(path: Path, mode: int = 0o660, group: str | None = None) -> socket
         Unavailable: The socket cannot be made.
     """
     group_id = -1 if group is None else _group_id(group)
+    if not path.parent.is_dir():
+        raise Unavailable(f"cannot listen on {path}: there is no folder {path.parent}")
     with _failing_as(f"cannot listen on {path}"):
         _clear(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -178,10 +180,24 @@ def _is_answered(path: Path) -> bool:
 def _bind(listener: socket.socket, path: Path, mode: int, group_id: int) -> None:
     """Bind and listen, in an order that lets nobody in before owner and mode are right: connecting needs listen(2)."""
     listener.bind(bytes(path))
-    os.chown(path, -1, group_id)
-    path.chmod(mode)
-    listener.listen(_BACKLOG)
+    try:
+        _give(path, group_id)
+        path.chmod(mode)
+        listener.listen(_BACKLOG)
+    except BaseException:
+        path.unlink()
+        raise
     listener.setblocking(False)
+
+
+def _give(path: Path, group_id: int) -> None:
+    try:
+        os.chown(path, -1, group_id)
+    except PermissionError:
+        me, group = user_name(os.geteuid()), grp.getgrgid(group_id).gr_name
+        raise Invalid(
+            f"SocketGroup = {group}: {me}, who runs the daemon, is no member: usermod -aG {group} {me}"
+        ) from None
 
 
 @contextlib.contextmanager

@@ -68,6 +68,17 @@ def test_an_unknown_group_is_named(tmp_path: Path) -> None:
         bind_unix(tmp_path / "s", group="no-such-group")
 
 
+def test_a_group_that_the_daemon_is_not_in_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chown", refuse)
+    group = grp.getgrgid(os.getegid()).gr_name
+    with pytest.raises(Invalid, match=f"SocketGroup = {group}: .* is no member"):
+        bind_unix(tmp_path / "s", group=group)
+    assert not (tmp_path / "s").exists()
+
+
 def test_the_socket_of_a_dead_daemon_is_replaced(tmp_path: Path) -> None:
     leave_dead_socket(tmp_path / "s")
     with bind_unix(tmp_path / "s"), socket.socket(socket.AF_UNIX) as client:
@@ -101,7 +112,7 @@ def test_a_link_to_a_dead_socket_is_not_followed(tmp_path: Path) -> None:
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(Unavailable, match="nowhere/s: no such file"):
+    with pytest.raises(Unavailable, match=r"nowhere/s: there is no folder .*nowhere"):
         bind_unix(tmp_path / "nowhere" / "s")
 
 
