@@ -14,18 +14,19 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Protocol
 
-from starlette.types import Scope
+from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
 
 from qpud.core.errors import Unauthenticated
 from qpud.core.identity import Identity, Proof
 from qpud.core.policy import AuthType, Policy
 
 TOKEN_PREFIX = "qpud_"  # noqa: S105  how our tokens begin, not one of them
-SESSION_HEADER = b"x-warden-session"
-MUNGE_HEADER = b"x-munge-cred"
+SESSION_HEADER = "x-warden-session"
+MUNGE_HEADER = "x-munge-cred"
 
 
 class MungeDecoder(Protocol):
@@ -67,17 +68,17 @@ class Authenticator:
         self.user_name = user_name
         self.user_id = user_id
 
-    def authenticate(self, scope: Scope, headers: Mapping[bytes, bytes]) -> Identity:
+    def authenticate(self, request: HTTPConnection) -> Identity:
         """The caller.
 
         Args:
-            scope: The ASGI scope; its state holds `peer_uid` on a Unix socket.
-            headers: Lower-case header names to values.
+            request: Its state holds `peer_uid` on a Unix socket.
 
         Raises:
             Unauthenticated: No credential, or one that proves nothing; the message says why.
         """
-        peer: int | None = scope.get("state", {}).get("peer_uid")
+        headers = request.headers
+        peer: int | None = request.scope.get("state", {}).get("peer_uid")
         munge = headers.get(MUNGE_HEADER)
         if peer is None and munge and self._munge_counts:
             return self._by_munge(munge)
@@ -88,19 +89,19 @@ class Authenticator:
             return self._by_peer(peer)
         raise Unauthenticated(self._missing(munge is not None))
 
-    def session_ref(self, headers: Mapping[bytes, bytes]) -> str | None:
+    def session_ref(self, headers: Headers) -> str | None:
         """The session that the request names: X-Warden-Session (id or token), else the token it came with."""
-        named = headers.get(SESSION_HEADER, b"").decode("latin-1").strip()
+        named = headers.get(SESSION_HEADER, "").strip()
         return named or _token(headers)
 
     @property
     def _munge_counts(self) -> bool:
         return self._policy().daemon.auth_type is AuthType.MUNGE
 
-    def _by_munge(self, credential: bytes) -> Identity:
+    def _by_munge(self, credential: str) -> Identity:
         if self._munge is None:
             raise Unauthenticated("AuthType=munge is configured but takes effect only after a restart of the daemon")
-        user_id = self._munge.decode(credential.decode("latin-1"))
+        user_id = self._munge.decode(credential)
         return Identity(user_id=user_id, user=self.user_name(user_id), proof=Proof.MUNGE)
 
     def _by_peer(self, user_id: int) -> Identity:
@@ -117,16 +118,16 @@ class Authenticator:
         return "no credential: send a session token as Bearer, or use the Unix socket"
 
 
-def _token(headers: Mapping[bytes, bytes]) -> str | None:
-    authorization = headers.get(b"authorization")
+def _token(headers: Headers) -> str | None:
+    authorization = headers.get("authorization")
     if authorization:
         return _of_authorization(authorization)
-    named = headers.get(SESSION_HEADER, b"").decode("latin-1").strip()
+    named = headers.get(SESSION_HEADER, "").strip()
     return named if named.startswith(TOKEN_PREFIX) else None
 
 
-def _of_authorization(header: bytes) -> str:
-    scheme, _, rest = header.decode("latin-1").strip().partition(" ")
+def _of_authorization(header: str) -> str:
+    scheme, _, rest = header.strip().partition(" ")
     if scheme.lower() == "bearer":
         return rest.strip()
     if scheme.lower() == "basic":

@@ -1,38 +1,65 @@
-"""Request bodies: read within the limit, inflate within the limit, decode with a readable complaint."""
+"""Request bodies: read within the limit, inflate within the limit, decode with a readable complaint.
+
+Starlette's own body limit is fixed at start, knows no Content-Encoding and answers in plain text.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import zlib
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
-from starlette.types import Receive
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from qpud.api.call import Call
 from qpud.core.errors import BadRequest, Invalid, TooLarge
 
 T = TypeVar("T")
 BODY_SECONDS = 60.0  # a client that sends no more of its body for so long is gone
-WINDOW = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}  # zlib's wbits of each Content-Encoding
+WINDOW = {"gzip": 31, "x-gzip": 31, "deflate": 15}  # zlib's wbits of each Content-Encoding
 
 
-async def read_body(call: Call, limit: int) -> bytes:
+class BoundedBody:
+    """Route middleware: the endpoint gets the body whole, inflated and within MaxBodySize.
+
+    Args:
+        app: The endpoint.
+        limit: Gives MaxBodySize in bytes; a reload may change it.
+    """
+
+    def __init__(self, app: ASGIApp, limit: Callable[[], int]) -> None:
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Read, then pass on. Raises: as `read_body`."""
+        body = await read_body(Headers(scope=scope), receive, self._limit())
+
+        async def whole() -> Message:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        await self._app(scope, whole, send)
+
+
+async def read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
     """The whole body, inflated.
 
     Args:
-        call: The request; nothing of its body has been read.
+        headers: The request's.
+        receive: The request's; nothing of its body has been read.
         limit: MaxBodySize in bytes, for the body as sent and as inflated.
 
     Raises:
         TooLarge: By Content-Length, while reading, or while inflating.
         BadRequest: An unknown Content-Encoding, damaged data, or the client stopped sending.
     """
-    announced = call.headers.get(b"content-length", b"")
-    if announced.isdigit() and int(announced[:19]) > limit:
+    announced = headers.get("content-length", "")
+    if announced.isdecimal() and int(announced[:19]) > limit:
         raise _too_large(f"of {int(announced[:19])} bytes", limit)
-    body = await _receive(call.receive, limit)
-    encoding = call.headers.get(b"content-encoding")
+    body = await _receive(receive, limit)
+    encoding = headers.get("content-encoding")
     return body if encoding is None else inflate(body, encoding.strip().lower(), limit)
 
 
@@ -59,27 +86,26 @@ async def _chunk(receive: Receive) -> tuple[bytes, bool]:
     return message.get("body", b""), message.get("more_body", False)
 
 
-def inflate(body: bytes, encoding: bytes, limit: int) -> bytes:
+def inflate(body: bytes, encoding: str, limit: int) -> bytes:
     """Undo a Content-Encoding, never producing more than `limit` bytes.
 
     Raises:
         TooLarge: The inflated body exceeds the limit: a "gzip bomb" stops here.
         BadRequest: Not gzip or deflate, or damaged or cut short.
     """
-    if encoding in (b"identity", b""):
+    if encoding in ("identity", ""):
         return body
     if encoding not in WINDOW:
-        name = encoding[:30].decode("latin-1")
-        raise BadRequest(f"Content-Encoding {name!r} is unknown: send gzip, deflate or identity")
+        raise BadRequest(f"Content-Encoding {encoding[:30]!r} is unknown: send gzip, deflate or identity")
     inflater = zlib.decompressobj(WINDOW[encoding])
     try:
         inflated = inflater.decompress(body, limit + 1)
     except zlib.error:
-        raise BadRequest(f"the body is not valid {encoding.decode()}") from None
+        raise BadRequest(f"the body is not valid {encoding}") from None
     if len(inflated) > limit:
         raise _too_large("once inflated", limit)
     if not inflater.eof or inflater.unused_data:
-        raise BadRequest(f"the {encoding.decode()} body is cut short or has a tail")
+        raise BadRequest(f"the {encoding} body is cut short or has a tail")
     return inflated
 
 

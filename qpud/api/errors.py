@@ -8,13 +8,23 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ExceptionHandler
 
-from qpud.api.call import Reply, answer
+from qpud.api.reply import Json
 from qpud.core import errors
 
+if TYPE_CHECKING:
+    from qpud.api.route import Route
+
 log = logging.getLogger(__name__)
+WRONG_METHOD = 405
 
 
 class WrongMethod(errors.QpudError):
@@ -33,7 +43,7 @@ STATUS: dict[str, int] = {
     errors.Unauthenticated.code: 401,
     errors.Forbidden.code: 403,
     errors.NotFound.code: 404,
-    WrongMethod.code: 405,
+    WrongMethod.code: WRONG_METHOD,
     errors.Conflict.code: 409,
     errors.TooLarge.code: 413,
     errors.Invalid.code: 422,
@@ -61,32 +71,66 @@ class JsendError(msgspec.Struct, frozen=True):
     data: dict[str, str] | None = None
 
 
-def refusal(error: errors.QpudError, *, jsend: bool = False) -> Reply:
-    """The answer to a QpudError."""
-    status = STATUS[error.code]
-    body = _jsend(status, error) if jsend else ErrorBody(error.message, error.code)
-    return msgspec.structs.replace(answer(body, status), headers=_headers(error))
+Form = Callable[[int, errors.QpudError], msgspec.Struct]
 
 
-def _jsend(status: int, error: errors.QpudError) -> JsendError:
+def plain(_status: int, error: errors.QpudError) -> ErrorBody:
+    """The body of a refusal everywhere but in the on-prem dialect."""
+    return ErrorBody(error.message, error.code)
+
+
+def jsend(status: int, error: errors.QpudError) -> JsendError:
+    """The body of a refusal in the on-prem dialect."""
     kind = "fail" if status < 500 else "error"
     return JsendError(kind, str(status), error.message, error.message, {"description": error.message})
 
 
-def _headers(error: errors.QpudError) -> tuple[tuple[bytes, bytes], ...]:
+class Refusals:
+    """Starlette's exception handlers for one form of body.
+
+    Args:
+        form: `plain` or `jsend`.
+        table: The route table, to name the right methods beside a wrong one.
+    """
+
+    def __init__(self, form: Form, table: Iterable[Route]) -> None:
+        self._form = form
+        self._table = tuple(table)
+
+    @property
+    def expected(self) -> dict[Any, ExceptionHandler]:
+        """What is told to the client as it is: our errors, and Starlette's 404 and 405."""
+        return {errors.QpudError: self.refused, HTTPException: self.unrouted}
+
+    async def refused(self, _request: Request, error: Exception) -> Response:
+        """The answer to a QpudError."""
+        assert isinstance(error, errors.QpudError)  # noqa: S101  Starlette's handlers take any Exception
+        status = STATUS[error.code]
+        return Json(self._form(status, error), status, headers=_headers(error))
+
+    async def unrouted(self, request: Request, error: Exception) -> Response:
+        """The answer to Starlette's 404 and 405."""
+        assert isinstance(error, HTTPException)  # noqa: S101  as above
+        if error.status_code != WRONG_METHOD:
+            return await self.refused(request, errors.NotFound(f"there is nothing at {request.scope['path'][:200]}"))
+        template = request.scope["route"].name
+        allowed = sorted(route.method for route in self._table if route.path == template)
+        return await self.refused(request, WrongMethod(request.method, allowed))
+
+    async def bug(self, request: Request, error: Exception) -> Response:
+        """The answer to anything else: a reference for the user, everything else once in the log."""
+        reference = secrets.token_hex(4)
+        log.error("internal error", exc_info=error, extra={"reference": reference, "route": request.scope["path"]})
+        return await self.refused(request, errors.QpudError(f"internal error, reference {reference}"))
+
+
+def _headers(error: errors.QpudError) -> dict[str, str] | None:
     if isinstance(error, WrongMethod):
-        return ((b"allow", ", ".join(error.allowed).encode()),)
+        return {"allow": ", ".join(error.allowed)}
     if isinstance(error, errors.Unauthenticated):
-        return ((b"www-authenticate", b'Bearer realm="qpud"'),)
+        return {"www-authenticate": 'Bearer realm="qpud"'}
     if isinstance(error, errors.TooManyRequests):
-        return ((b"retry-after", b"1"),)
+        return {"retry-after": "1"}
     if isinstance(error, errors.TooLarge):
-        return ((b"connection", b"close"),)  # do not read the rest only to throw it away
-    return ()
-
-
-def internal(error: Exception, route: str, *, jsend: bool = False) -> Reply:
-    """The answer to a bug: a reference for the user, everything else once in the log."""
-    reference = secrets.token_hex(4)
-    log.error("internal error", exc_info=error, extra={"reference": reference, "route": route})
-    return refusal(errors.QpudError(f"internal error, reference {reference}"), jsend=jsend)
+        return {"connection": "close"}  # do not read the rest only to throw it away
+    return None

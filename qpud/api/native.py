@@ -5,11 +5,14 @@ from __future__ import annotations
 from functools import partial
 
 import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
 
 from qpud.api import views, wire
 from qpud.api.bodies import decode, decoder_of, optional
-from qpud.api.call import Call, Reply, answer
 from qpud.api.parts import Parts
+from qpud.api.query import read_query, selected_resource
+from qpud.api.reply import Json
 from qpud.api.route import Dialect, Route
 from qpud.core import verbs
 from qpud.core.errors import BadRequest, Invalid
@@ -24,10 +27,10 @@ _object_asks = decoder_of(wire.JobObjectAsk | list[wire.JobObjectAsk])
 _raw_text = decoder_of(str)
 
 
-async def open_session(parts: Parts, call: Call) -> Reply:
+async def open_session(parts: Parts, request: Request) -> Response:
     """Open a session, or return the open one of the same user and Slurm job, with a token."""
-    who = parts.caller(call)
-    ask: wire.SessionAsk = optional(_session_ask, call.body, wire.SessionAsk())
+    who = parts.caller(request)
+    ask: wire.SessionAsk = optional(_session_ask, await request.body(), wire.SessionAsk())
     grant = await parts.service.open_session(
         who,
         verbs.OpenSession(
@@ -40,52 +43,52 @@ async def open_session(parts: Parts, call: Call) -> Reply:
             account=ask.account,
         ),
     )
-    return answer(views.grant_view(grant, _idle_timeout(parts)), 201 if grant.created else 200)
+    return Json(views.grant_view(grant, _idle_timeout(parts)), 201 if grant.created else 200)
 
 
-async def list_sessions(parts: Parts, call: Call) -> Reply:
+async def list_sessions(parts: Parts, request: Request) -> Response:
     """The caller's sessions, newest first; everybody's for an administrator."""
-    who, ask = parts.caller(call), call.query(wire.SessionQuery)
+    who, ask = parts.caller(request), read_query(request, wire.SessionQuery)
     which = verbs.SessionFilter(user_id=parts.user_id(ask.user), slurm_job_id=ask.slurm_job_id, active=ask.active)
     found = await parts.service.list_sessions(who, which)
-    return answer([views.session_view(session, _idle_timeout(parts)) for session in found])
+    return Json([views.session_view(session, _idle_timeout(parts)) for session in found])
 
 
-async def get_session(parts: Parts, call: Call) -> Reply:
+async def get_session(parts: Parts, request: Request) -> Response:
     """One session."""
-    session = await parts.service.get_session(parts.caller(call), call.params["session"])
-    return answer(views.session_view(session, _idle_timeout(parts)))
+    session = await parts.service.get_session(parts.caller(request), request.path_params["session"])
+    return Json(views.session_view(session, _idle_timeout(parts)))
 
 
-async def close_session(parts: Parts, call: Call) -> Reply:
+async def close_session(parts: Parts, request: Request) -> Response:
     """Close a session and cancel its unfinished jobs; closing twice changes nothing."""
-    session = await parts.service.close_session(parts.caller(call), call.params["session"])
-    return answer(views.session_view(session, _idle_timeout(parts)))
+    session = await parts.service.close_session(parts.caller(request), request.path_params["session"])
+    return Json(views.session_view(session, _idle_timeout(parts)))
 
 
 def _idle_timeout(parts: Parts) -> float:
     return parts.service.policy.daemon.session_idle_timeout
 
 
-async def submit(parts: Parts, call: Call) -> Reply:
+async def submit(parts: Parts, request: Request) -> Response:
     """Submit one job, or a list as one batch, durably; the session by X-Warden-Session or its token as Bearer."""
-    who = parts.caller(call)
-    asks, is_batch = _job_asks(call)
-    jobs = await parts.service.submit(who, parts.session_ref(call), asks, idempotency_key(call))
+    who = parts.caller(request)
+    asks, is_batch = _job_asks(await request.body(), selected_resource(request))
+    jobs = await parts.service.submit(who, parts.session_ref(request), asks, idempotency_key(request))
     found = [views.job_view(job, parts.user_name) for job in jobs]
-    return answer(found if is_batch else found[0], 201)
+    return Json(found if is_batch else found[0], 201)
 
 
-def _job_asks(call: Call) -> tuple[list[verbs.JobRequest], bool]:
+def _job_asks(body: bytes, resource: str | None) -> tuple[list[verbs.JobRequest], bool]:
     try:
-        asked = _text_asks.decode(call.body)
+        asked = _text_asks.decode(body)
     except (ValueError, RecursionError):  # read again: objects are rare, and this decoder makes the message
-        asked = decode(_object_asks, call.body)
+        asked = decode(_object_asks, body)
     if not isinstance(asked, list):
-        return [_job_request(asked, call.resource)], False
+        return [_job_request(asked, resource)], False
     if not 0 < len(asked) <= LONGEST_BATCH:
         raise Invalid(f"a batch of {len(asked)} jobs is outside 1 … {LONGEST_BATCH}")
-    return [_job_request(one, call.resource) for one in asked], True
+    return [_job_request(one, resource) for one in asked], True
 
 
 def _job_request(ask: wire.JobAsk | wire.JobObjectAsk, resource: str | None) -> verbs.JobRequest:
@@ -111,23 +114,23 @@ def _sequence_text(raw: msgspec.Raw) -> str:
         raise BadRequest("the body is not UTF-8") from None
 
 
-def idempotency_key(call: Call) -> str | None:
+def idempotency_key(request: Request) -> str | None:
     """The Idempotency-Key header. Raises: BadRequest when it is longer than 255 characters."""
-    key = call.header(b"idempotency-key")
+    key = request.headers.get("idempotency-key", "").strip() or None
     if key is not None and len(key) > LONGEST_KEY:
         raise BadRequest(f"an Idempotency-Key of {len(key)} characters exceeds {LONGEST_KEY}")
     return key
 
 
-async def list_jobs(parts: Parts, call: Call) -> Reply:
+async def list_jobs(parts: Parts, request: Request) -> Response:
     """The caller's jobs, newest first, in pages; everybody's for an administrator."""
-    who, ask = parts.caller(call), call.query(wire.JobQuery)
+    who, ask = parts.caller(request), read_query(request, wire.JobQuery)
     which = verbs.JobFilter(
         states=ask.state,
         user_id=parts.user_id(ask.user),
         session_id=ask.session,
         queue=ask.queue,
-        resource=call.resource,
+        resource=selected_resource(request),
         name=ask.name,
         tag=ask.tag,
         batch_id=ask.batch,
@@ -136,45 +139,45 @@ async def list_jobs(parts: Parts, call: Call) -> Reply:
     )
     page = await parts.service.list_jobs(who, which)
     jobs = [views.job_view(job, parts.user_name) for job in page.jobs]
-    return answer(wire.JobList(jobs=jobs, next=page.next))
+    return Json(wire.JobList(jobs=jobs, next=page.next))
 
 
-async def get_job(parts: Parts, call: Call) -> Reply:
+async def get_job(parts: Parts, request: Request) -> Response:
     """One job, by id or uuid; with `wait` as soon as it changes."""
-    ask = partial(parts.service.get_job, parts.caller(call), call.params["job"])
-    job = await parts.waits.hold(call, call.query(wire.WaitQuery).wait, ask)
-    return answer(views.job_view(job, parts.user_name))
+    ask = partial(parts.service.get_job, parts.caller(request), request.path_params["job"])
+    job = await parts.waits.hold(request, read_query(request, wire.WaitQuery).wait, ask)
+    return Json(views.job_view(job, parts.user_name))
 
 
-async def get_result(parts: Parts, call: Call) -> Reply:
+async def get_result(parts: Parts, request: Request) -> Response:
     """Counts so far and where they come from; with `wait` at the job's end."""
-    ask = partial(parts.service.result, parts.caller(call), call.params["job"])
-    result = await parts.waits.hold(call, call.query(wire.WaitQuery).wait, ask)
-    return answer(views.result_view(result, parts.user_name))
+    ask = partial(parts.service.result, parts.caller(request), request.path_params["job"])
+    result = await parts.waits.hold(request, read_query(request, wire.WaitQuery).wait, ask)
+    return Json(views.result_view(result, parts.user_name))
 
 
-async def cancel_job(parts: Parts, call: Call) -> Reply:
+async def cancel_job(parts: Parts, request: Request) -> Response:
     """Stop a job; tells what had already run. A job that has ended stays as it is."""
-    done = await parts.service.cancel_job(parts.caller(call), call.params["job"])
-    return answer(views.cancel_view(done, parts.user_name))
+    done = await parts.service.cancel_job(parts.caller(request), request.path_params["job"])
+    return Json(views.cancel_view(done, parts.user_name))
 
 
-async def hold_job(parts: Parts, call: Call) -> Reply:
+async def hold_job(parts: Parts, request: Request) -> Response:
     """Keep a job from starting further slices until it is released."""
-    job = await parts.service.hold_job(parts.caller(call), call.params["job"])
-    return answer(views.job_view(job, parts.user_name))
+    job = await parts.service.hold_job(parts.caller(request), request.path_params["job"])
+    return Json(views.job_view(job, parts.user_name))
 
 
-async def release_job(parts: Parts, call: Call) -> Reply:
+async def release_job(parts: Parts, request: Request) -> Response:
     """Undo a hold."""
-    job = await parts.service.release_job(parts.caller(call), call.params["job"])
-    return answer(views.job_view(job, parts.user_name))
+    job = await parts.service.release_job(parts.caller(request), request.path_params["job"])
+    return Json(views.job_view(job, parts.user_name))
 
 
-async def job_logs(parts: Parts, call: Call) -> Reply:
+async def job_logs(parts: Parts, request: Request) -> Response:
     """The job's story in sentences, oldest first."""
-    lines = await parts.service.job_logs(parts.caller(call), call.params["job"])
-    return answer(wire.Story(lines=[wire.Line(at=wire.moment(line.at), text=line.text) for line in lines]))
+    lines = await parts.service.job_logs(parts.caller(request), request.path_params["job"])
+    return Json(wire.Story(lines=[wire.Line(at=wire.moment(line.at), text=line.text) for line in lines]))
 
 
 EXAMPLE_JOB = wire.JobAsk(

@@ -5,37 +5,40 @@ from __future__ import annotations
 from functools import partial
 
 import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
 
 from qpud import __version__
 from qpud.api import views, wire
 from qpud.api.bodies import decoder_of, optional
-from qpud.api.call import Call, Reply, answer
 from qpud.api.parts import Parts
+from qpud.api.query import read_query, selected_resource
+from qpud.api.reply import Json
 from qpud.api.route import Dialect, Route
 from qpud.core import verbs
 
 _drain_ask = decoder_of(wire.DrainAsk)
 
 
-async def show_queue(parts: Parts, call: Call) -> Reply:
+async def show_queue(parts: Parts, request: Request) -> Response:
     """Unfinished jobs in the order in which the scheduler would take them, each with its reason in words."""
-    who, _ = parts.caller(call), call.query(wire.ResourceQuery)
-    entries = await parts.service.queue(who, call.resource)
-    return answer(wire.QueueView(queue=[views.queue_line(entry) for entry in entries]))
+    who, _ = parts.caller(request), read_query(request, wire.ResourceQuery)
+    entries = await parts.service.queue(who, selected_resource(request))
+    return Json(wire.QueueView(queue=[views.queue_line(entry) for entry in entries]))
 
 
-async def list_resources(parts: Parts, call: Call) -> Reply:
+async def list_resources(parts: Parts, request: Request) -> Response:
     """All resources with their state."""
-    parts.caller(call)
+    parts.caller(request)
     lines = [views.resource_line(view) for view in await parts.service.resources()]
-    return answer(wire.ResourceList(resources=lines, default=parts.service.policy.default_resource))
+    return Json(wire.ResourceList(resources=lines, default=parts.service.policy.default_resource))
 
 
-async def show_spec(parts: Parts, call: Call) -> Reply:
+async def show_spec(parts: Parts, request: Request) -> Response:
     """The current device spec of a resource."""
-    parts.caller(call)
-    spec = await parts.service.spec(call.params["name"])
-    return answer(
+    parts.caller(request)
+    spec = await parts.service.spec(request.path_params["name"])
+    return Json(
         wire.SpecView(
             name=spec.name,
             hash=spec.hash,
@@ -46,23 +49,23 @@ async def show_spec(parts: Parts, call: Call) -> Reply:
     )
 
 
-async def drain(parts: Parts, call: Call) -> Reply:
+async def drain(parts: Parts, request: Request) -> Response:
     """Start nothing more on the resource, across restarts too; the slice in flight ends. Administrators only."""
-    who = parts.caller(call)
-    ask: wire.DrainAsk = optional(_drain_ask, call.body, wire.DrainAsk())
-    return answer(views.resource_line(await parts.service.drain(who, call.params["name"], ask.reason)))
+    who = parts.caller(request)
+    ask: wire.DrainAsk = optional(_drain_ask, await request.body(), wire.DrainAsk())
+    return Json(views.resource_line(await parts.service.drain(who, request.path_params["name"], ask.reason)))
 
 
-async def resume(parts: Parts, call: Call) -> Reply:
+async def resume(parts: Parts, request: Request) -> Response:
     """Undo a drain. Administrators only."""
-    return answer(views.resource_line(await parts.service.resume(parts.caller(call), call.params["name"])))
+    return Json(views.resource_line(await parts.service.resume(parts.caller(request), request.path_params["name"])))
 
 
-async def info(parts: Parts, call: Call) -> Reply:
+async def info(parts: Parts, request: Request) -> Response:
     """What this daemon is: version, queues with tier and limits, resources."""
-    parts.caller(call)
+    parts.caller(request)
     policy = parts.service.policy
-    return answer(
+    return Json(
         wire.Info(
             version=__version__,
             api_versions=["v1"],
@@ -76,28 +79,28 @@ async def info(parts: Parts, call: Call) -> Reply:
     )
 
 
-async def reconfigure(parts: Parts, call: Call) -> Reply:
+async def reconfigure(parts: Parts, request: Request) -> Response:
     """Reload the policy file whole, or refuse it whole with the reason. Administrators only."""
-    return answer(wire.Reconfigured(warnings=await parts.service.reconfigure(parts.caller(call))))
+    return Json(wire.Reconfigured(warnings=await parts.service.reconfigure(parts.caller(request))))
 
 
-async def account_users(parts: Parts, call: Call) -> Reply:
+async def account_users(parts: Parts, request: Request) -> Response:
     """Sums per user over closed sessions."""
-    rows, total = await parts.service.account_users(parts.caller(call), _accounting(parts, call))
-    return answer(wire.UserPage(users=[views.user_line(row, parts.user_name) for row in rows], total=total))
+    rows, total = await parts.service.account_users(parts.caller(request), _accounting(parts, request))
+    return Json(wire.UserPage(users=[views.user_line(row, parts.user_name) for row in rows], total=total))
 
 
-async def account_sessions(parts: Parts, call: Call) -> Reply:
+async def account_sessions(parts: Parts, request: Request) -> Response:
     """Closed sessions with the number of their jobs."""
-    rows, total = await parts.service.account_sessions(parts.caller(call), _accounting(parts, call))
+    rows, total = await parts.service.account_sessions(parts.caller(request), _accounting(parts, request))
     idle_timeout = parts.service.policy.daemon.session_idle_timeout
     lines = [wire.SessionSumLine(session=views.session_view(row.session, idle_timeout), jobs=row.jobs) for row in rows]
-    return answer(wire.SessionSumPage(sessions=lines, total=total))
+    return Json(wire.SessionSumPage(sessions=lines, total=total))
 
 
-async def account_jobs(parts: Parts, call: Call) -> Reply:
+async def account_jobs(parts: Parts, request: Request) -> Response:
     """Jobs of closed sessions with their times."""
-    rows, total = await parts.service.account_jobs(parts.caller(call), _accounting(parts, call))
+    rows, total = await parts.service.account_jobs(parts.caller(request), _accounting(parts, request))
     lines = [
         wire.JobSumLine(
             job=views.job_view(row.job, parts.user_name),
@@ -106,11 +109,11 @@ async def account_jobs(parts: Parts, call: Call) -> Reply:
         )
         for row in rows
     ]
-    return answer(wire.JobSumPage(jobs=lines, total=total))
+    return Json(wire.JobSumPage(jobs=lines, total=total))
 
 
-def _accounting(parts: Parts, call: Call) -> verbs.AccountingFilter:
-    ask = call.query(wire.AccountingQuery)
+def _accounting(parts: Parts, request: Request) -> verbs.AccountingFilter:
+    ask = read_query(request, wire.AccountingQuery)
     found = (parts.user_id(user) for user in ask.user)
     return verbs.AccountingFilter(
         user_ids=tuple(user for user in found if user is not None),

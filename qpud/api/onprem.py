@@ -12,12 +12,15 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 from msgspec import Meta
+from starlette.requests import Request
+from starlette.responses import Response
 
 from qpud.api import wire
 from qpud.api.bodies import decode, decoder_of
-from qpud.api.call import Call, Reply, answer
 from qpud.api.native import LONGEST_KEY
 from qpud.api.parts import Parts
+from qpud.api.query import read_query, selected_resource
+from qpud.api.reply import Json
 from qpud.api.route import Dialect, Route
 from qpud.api.wire import moment
 from qpud.core import verbs
@@ -107,29 +110,29 @@ class KeyQuery(msgspec.Struct, frozen=True, kw_only=True):
 _job_ask = decoder_of(QpuJobAsk)
 
 
-async def operational(parts: Parts, call: Call) -> Reply:
+async def operational(parts: Parts, request: Request) -> Response:
     """Whether the resource takes work."""
-    is_up, message = await parts.service.accessible(call.resource)
-    return answer(Jsend(data=Operational("UP" if is_up else "DOWN"), message=message or "OK."))
+    is_up, message = await parts.service.accessible(selected_resource(request))
+    return Json(Jsend(data=Operational("UP" if is_up else "DOWN"), message=message or "OK."))
 
 
-async def system(parts: Parts, call: Call) -> Reply:
+async def system(parts: Parts, request: Request) -> Response:
     """The device spec of the resource."""
-    spec = await parts.service.spec(call.resource)
-    return answer(Jsend(data=System(msgspec.Raw(spec.text.encode()))))
+    spec = await parts.service.spec(selected_resource(request))
+    return Json(Jsend(data=System(msgspec.Raw(spec.text.encode()))))
 
 
-async def submit(parts: Parts, call: Call) -> Reply:
+async def submit(parts: Parts, request: Request) -> Response:
     """Submit one job; a repeat with the same `context.pasqman_job_id` returns the first."""
-    who = parts.caller(call)
-    ask: QpuJobAsk = decode(_job_ask, call.body)
+    who = parts.caller(request)
+    ask: QpuJobAsk = decode(_job_ask, await request.body())
     context = ask.context or JobContext()
-    request = verbs.JobRequest(
-        sequence=ask.pulser_sequence, shots=ask.nb_run, resource=call.resource, name=context.batch_id
+    job = verbs.JobRequest(
+        sequence=ask.pulser_sequence, shots=ask.nb_run, resource=selected_resource(request), name=context.batch_id
     )
-    jobs = await parts.service.submit(who, parts.session_ref(call), [request], context.pasqman_job_id)
+    jobs = await parts.service.submit(who, parts.session_ref(request), [job], context.pasqman_job_id)
     # A retry may come after the end, and FresnelQPU polls no job that is DONE already: the result goes with it.
-    return answer(Jsend(data=await _with_result(parts, who, jobs[0], context.pasqman_job_id)))
+    return Json(Jsend(data=await _with_result(parts, who, jobs[0], context.pasqman_job_id)))
 
 
 def qpu_job(job: Job, result: str | None, key: str | None = None, error: str | None = None) -> QpuJob:
@@ -165,45 +168,45 @@ async def _with_result(parts: Parts, who: Identity, job: Job, key: str | None = 
     return qpu_job(job, counts if is_partial else None, key, ended.message or None)
 
 
-async def get_job(parts: Parts, call: Call) -> Reply:
+async def get_job(parts: Parts, request: Request) -> Response:
     """One job, with its result when DONE and the shots obtained when CANCELED."""
-    who = parts.caller(call)
-    ask = partial(parts.service.get_job, who, call.params["job"])
-    job = await parts.waits.hold(call, call.query(wire.WaitQuery).wait, ask)
-    return answer(Jsend(data=await _with_result(parts, who, job)))
+    who = parts.caller(request)
+    ask = partial(parts.service.get_job, who, request.path_params["job"])
+    job = await parts.waits.hold(request, read_query(request, wire.WaitQuery).wait, ask)
+    return Json(Jsend(data=await _with_result(parts, who, job)))
 
 
-async def find_jobs(parts: Parts, call: Call) -> Reply:
+async def find_jobs(parts: Parts, request: Request) -> Response:
     """The jobs submitted with a `context.pasqman_job_id`: none, or one."""
-    who, key = parts.caller(call), call.query(KeyQuery).pasqman_job_id
+    who, key = parts.caller(request), read_query(request, KeyQuery).pasqman_job_id
     if key is None:
         page = await parts.service.list_jobs(who, verbs.JobFilter())
-        return answer(Jsend(data=[qpu_job(job, None) for job in page.jobs]))
+        return Json(Jsend(data=[qpu_job(job, None) for job in page.jobs]))
     jobs = await parts.service.jobs_of_key(who, key)
-    return answer(Jsend(data=[await _with_result(parts, who, job, key) for job in jobs]))
+    return Json(Jsend(data=[await _with_result(parts, who, job, key) for job in jobs]))
 
 
-async def cancel_job(parts: Parts, call: Call) -> Reply:
+async def cancel_job(parts: Parts, request: Request) -> Response:
     """Stop a job; 400 with the vendor's code 3003 when it cannot be canceled any more."""
-    who = parts.caller(call)
-    done = await parts.service.cancel_job(who, call.params["job"])
+    who = parts.caller(request)
+    done = await parts.service.cancel_job(who, request.path_params["job"])
     if done.before in TERMINAL:
         return _cannot_cancel(done)
-    return answer(Jsend(data=await _with_result(parts, who, done.job)))
+    return Json(Jsend(data=await _with_result(parts, who, done.job)))
 
 
-async def get_program(parts: Parts, call: Call) -> Reply:
+async def get_program(parts: Parts, request: Request) -> Response:
     """The program of a job."""
-    job = await parts.service.get_job(parts.caller(call), call.params["program"])
-    return answer(Jsend(data=_program(job)))
+    job = await parts.service.get_job(parts.caller(request), request.path_params["program"])
+    return Json(Jsend(data=_program(job)))
 
 
-async def cancel_program(parts: Parts, call: Call) -> Reply:
+async def cancel_program(parts: Parts, request: Request) -> Response:
     """Stop the program of a job, as myQLM does at its time-out."""
-    done = await parts.service.cancel_job(parts.caller(call), call.params["program"])
+    done = await parts.service.cancel_job(parts.caller(request), request.path_params["program"])
     if done.before in TERMINAL:
         return _cannot_cancel(done)
-    return answer(Jsend(data=_program(done.job)))
+    return Json(Jsend(data=_program(done.job)))
 
 
 def _program(job: Job) -> QpuProgram:
@@ -214,11 +217,11 @@ def _program_state(state: JobState) -> str:
     return "CREATED" if state is JobState.PENDING else str(state)
 
 
-def _cannot_cancel(done: verbs.Cancellation) -> Reply:
+def _cannot_cancel(done: verbs.Cancellation) -> Response:
     state = _program_state(done.before)
     message = f"job {done.job.id} is {done.before} and can't be canceled any more"
     refused = CancelRefusal(code=CANNOT_BE_CANCELED, message=message, detail=message, data={"status": state})
-    return answer(refused, 400)
+    return Json(refused, 400)
 
 
 def _routes(base: str) -> tuple[Route, ...]:

@@ -6,36 +6,38 @@ from functools import partial
 from typing import Any
 
 import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
 
 from qpud.api import wire
-from qpud.api.call import Call, Reply, answer
 from qpud.api.openapi import document
 from qpud.api.parts import Parts
+from qpud.api.reply import Json
 from qpud.api.route import Dialect, Route
 
-EXPOSITION = b"text/plain; version=0.0.4; charset=utf-8"
+EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 
 
-async def healthz(parts: Parts, _call: Call) -> Reply:
+async def healthz(parts: Parts, _request: Request) -> Response:
     """Whether the scheduler is alive: 503 when its loop no longer turns."""
     health = parts.service.health()
-    return answer(wire.HealthView(**msgspec.structs.asdict(health)), 200 if health.alive else 503)
+    return Json(wire.HealthView(**msgspec.structs.asdict(health)), 200 if health.alive else 503)
 
 
-async def readyz(parts: Parts, _call: Call) -> Reply:
+async def readyz(parts: Parts, _request: Request) -> Response:
     """Whether submissions are accepted: 503 when nothing can be committed."""
     health = parts.service.health()
-    return answer(wire.HealthView(**msgspec.structs.asdict(health)), 200 if health.alive and health.ready else 503)
+    return Json(wire.HealthView(**msgspec.structs.asdict(health)), 200 if health.alive and health.ready else 503)
 
 
-async def metrics(parts: Parts, _call: Call) -> Reply:
+async def metrics(parts: Parts, _request: Request) -> Response:
     """All series in Prometheus' text format."""
-    return Reply(200, parts.metrics.render(), media_type=EXPOSITION)
+    return Response(parts.metrics.render(), media_type=EXPOSITION)
 
 
-async def openapi(parts: Parts, _call: Call) -> Reply:
+async def openapi(parts: Parts, _request: Request) -> Response:
     """This API as an OpenAPI 3.1 document."""
-    return answer(document(parts.routes))
+    return Json(document(parts.routes))
 
 
 route = partial(Route, dialect=Dialect.OPERATION, method="GET", public=True)

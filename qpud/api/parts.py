@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from starlette.requests import Request
+
 from qpud.api.auth import Authenticator
-from qpud.api.call import Call
 from qpud.api.waits import Waits
 from qpud.core.errors import NotFound
 from qpud.core.identity import Identity
@@ -28,13 +29,13 @@ class Parts:
     waits: Waits
     routes: Sequence[Route]
 
-    def caller(self, call: Call) -> Identity:
+    def caller(self, request: Request) -> Identity:
         """Who is calling. Raises: Unauthenticated."""
-        return self.authenticator.authenticate(call.scope, call.headers)
+        return self.authenticator.authenticate(request)
 
-    def session_ref(self, call: Call) -> str | None:
+    def session_ref(self, request: Request) -> str | None:
         """The session that the request names, or None."""
-        return self.authenticator.session_ref(call.headers)
+        return self.authenticator.session_ref(request.headers)
 
     def user_name(self, user_id: int) -> str:
         """The name of a uid, or the uid as text."""

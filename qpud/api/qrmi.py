@@ -12,12 +12,15 @@ from typing import Annotated
 
 import msgspec
 from msgspec import Meta
+from starlette.requests import Request
+from starlette.responses import Response
 
 from qpud.api import wire
 from qpud.api.bodies import decode, decoder_of, optional
-from qpud.api.call import Call, Reply, answer
 from qpud.api.native import idempotency_key
 from qpud.api.parts import Parts
+from qpud.api.query import read_query, selected_resource
+from qpud.api.reply import Json
 from qpud.api.route import Dialect, Route
 from qpud.api.wire import moment
 from qpud.core import verbs
@@ -129,30 +132,30 @@ _job_ask = decoder_of(WardenJobAsk)
 _accessible_ask = decoder_of(AccessibleAsk)
 
 
-async def accessible(parts: Parts, call: Call) -> Reply:
+async def accessible(parts: Parts, request: Request) -> Response:
     """Whether the resource takes work now."""
-    return answer(Accessible(*await parts.service.accessible(call.resource)))
+    return Json(Accessible(*await parts.service.accessible(selected_resource(request))))
 
 
-async def set_accessible(parts: Parts, call: Call) -> Reply:
+async def set_accessible(parts: Parts, request: Request) -> Response:
     """Drain or resume the resource. Administrators only."""
-    who = parts.caller(call)
-    ask: AccessibleAsk = decode(_accessible_ask, call.body)
-    name = parts.service.resource_name(call.resource)
+    who = parts.caller(request)
+    ask: AccessibleAsk = decode(_accessible_ask, await request.body())
+    name = parts.service.resource_name(selected_resource(request))
     message = ask.message or "Accessibility toggled"
     await (parts.service.resume(who, name) if ask.is_accessible else parts.service.drain(who, name, message))
-    return answer(Accessible(ask.is_accessible, message))
+    return Json(Accessible(ask.is_accessible, message))
 
 
-async def slots(parts: Parts, call: Call) -> Reply:
+async def slots(parts: Parts, request: Request) -> Response:
     """Share units: total, held by open sessions, available."""
-    return answer(Slots(*parts.service.slots(call.resource)))
+    return Json(Slots(*parts.service.slots(selected_resource(request))))
 
 
-async def open_session(parts: Parts, call: Call) -> Reply:
+async def open_session(parts: Parts, request: Request) -> Response:
     """Open a session for a user and scheduler job, or return the open one."""
-    who = parts.caller(call)
-    ask: WardenSessionAsk = optional(_session_ask, call.body, WardenSessionAsk())
+    who = parts.caller(request)
+    ask: WardenSessionAsk = optional(_session_ask, await request.body(), WardenSessionAsk())
     job = ask.scheduler_job_id if ask.scheduler_job_id is not None else ask.slurm_job_id
     grant = await parts.service.open_session(
         who,
@@ -164,7 +167,7 @@ async def open_session(parts: Parts, call: Call) -> Reply:
             hint=ask.hint or Hint.NONE,
         ),
     )
-    return answer(session_body(parts, grant.session), 201 if grant.created else 200)
+    return Json(session_body(parts, grant.session), 201 if grant.created else 200)
 
 
 def uid_of(text: str | int | None) -> int | None:
@@ -196,46 +199,46 @@ def session_body(parts: Parts, session: Session) -> WardenSession:
     )
 
 
-async def list_sessions(parts: Parts, call: Call) -> Reply:
+async def list_sessions(parts: Parts, request: Request) -> Response:
     """The caller's sessions, newest first; everybody's for an administrator."""
-    who, ask = parts.caller(call), call.query(WardenSessionQuery)
+    who, ask = parts.caller(request), read_query(request, WardenSessionQuery)
     which = verbs.SessionFilter(
         user_id=ask.user_id, slurm_job_id=ask.scheduler_job_id or ask.slurm_job_id, active=ask.active
     )
-    return answer([session_body(parts, session) for session in await parts.service.list_sessions(who, which)])
+    return Json([session_body(parts, session) for session in await parts.service.list_sessions(who, which)])
 
 
-async def close_session(parts: Parts, call: Call) -> Reply:
+async def close_session(parts: Parts, request: Request) -> Response:
     """Close a session, named by the path or by X-Warden-Session; closing twice changes nothing."""
-    who = parts.caller(call)
-    ref = call.params.get("session") or _named_session(parts, call)
+    who = parts.caller(request)
+    ref = request.path_params.get("session") or _named_session(parts, request)
     try:
-        return answer(session_body(parts, await parts.service.close_session(who, ref)))
+        return Json(session_body(parts, await parts.service.close_session(who, ref)))
     except NotFound:
         raise NotFound("Session not found") from None
 
 
-def _named_session(parts: Parts, call: Call) -> str:
-    ref = parts.session_ref(call)
+def _named_session(parts: Parts, request: Request) -> str:
+    ref = parts.session_ref(request)
     if ref is None:
         raise Forbidden("Missing 'X-Warden-Session' header.")
     return ref
 
 
-async def specs(parts: Parts, call: Call) -> Reply:
+async def specs(parts: Parts, request: Request) -> Response:
     """The device spec of the resource, as JSON text."""
-    parts.caller(call)
-    return answer(Specs((await parts.service.spec(call.resource)).text))
+    parts.caller(request)
+    return Json(Specs((await parts.service.spec(selected_resource(request))).text))
 
 
-async def submit(parts: Parts, call: Call) -> Reply:
+async def submit(parts: Parts, request: Request) -> Response:
     """Submit one job to a session."""
-    who = parts.caller(call)
-    ref = await _usable_session(parts, who, _named_session(parts, call))
-    ask: WardenJobAsk = decode(_job_ask, call.body)
-    request = verbs.JobRequest(sequence=ask.sequence, shots=ask.shots, resource=call.resource)
-    jobs = await parts.service.submit(who, ref, [request], idempotency_key(call))
-    return answer(job_response(jobs[0]), 201)
+    who = parts.caller(request)
+    ref = await _usable_session(parts, who, _named_session(parts, request))
+    ask: WardenJobAsk = decode(_job_ask, await request.body())
+    job = verbs.JobRequest(sequence=ask.sequence, shots=ask.shots, resource=selected_resource(request))
+    jobs = await parts.service.submit(who, ref, [job], idempotency_key(request))
+    return Json(job_response(jobs[0]), 201)
 
 
 async def _usable_session(parts: Parts, who: Identity, ref: str) -> str:
@@ -261,40 +264,40 @@ def job_response(job: Job, results: str | None = None) -> JobResponse:
     )
 
 
-async def list_jobs(parts: Parts, call: Call) -> Reply:
+async def list_jobs(parts: Parts, request: Request) -> Response:
     """The caller's jobs, newest first, without results: fetch one job for its results."""
-    who, ask = parts.caller(call), call.query(WardenJobQuery)
+    who, ask = parts.caller(request), read_query(request, WardenJobQuery)
     page = await parts.service.list_jobs(who, verbs.JobFilter(limit=ask.limit, before=ask.before))
-    return answer([job_response(job) for job in page.jobs])
+    return Json([job_response(job) for job in page.jobs])
 
 
-async def get_job(parts: Parts, call: Call) -> Reply:
+async def get_job(parts: Parts, request: Request) -> Response:
     """One job, with its results when DONE."""
-    who, ref = parts.caller(call), call.params["job"]
+    who, ref = parts.caller(request), request.path_params["job"]
     with _job_not_found():
-        wait = call.query(wire.WaitQuery).wait if call.fields else 0.0
+        wait = read_query(request, wire.WaitQuery).wait if request.scope["query_string"] else 0.0
         if wait > 0:
-            await parts.waits.hold(call, wait, partial(parts.service.get_job, who, ref))
-        return answer(job_response(*await parts.service.results_text(who, ref)))
+            await parts.waits.hold(request, wait, partial(parts.service.get_job, who, ref))
+        return Json(job_response(*await parts.service.results_text(who, ref)))
 
 
-async def cancel_job(parts: Parts, call: Call) -> Reply:
+async def cancel_job(parts: Parts, request: Request) -> Response:
     """Stop a job; 409 when it has ended or was asked before."""
-    who = parts.caller(call)
+    who = parts.caller(request)
     with _job_not_found():
-        done = await parts.service.cancel_job(who, call.params["job"])
+        done = await parts.service.cancel_job(who, request.path_params["job"])
     if done.before in TERMINAL:
         raise Conflict(f"Job with status '{done.before}' can't be canceled")
     if done.asked_before:
         raise Conflict("Job with status was already requested to be stopped")
-    return answer(job_response(done.job))
+    return Json(job_response(done.job))
 
 
-async def job_logs(parts: Parts, call: Call) -> Reply:
+async def job_logs(parts: Parts, request: Request) -> Response:
     """The job's story as one text."""
     with _job_not_found():
-        lines = await parts.service.job_logs(parts.caller(call), call.params["job"])
-    return answer(Logs("\n".join(f"{moment(line.at):%Y-%m-%dT%H:%M:%SZ} {line.text}" for line in lines) or NO_LOGS))
+        lines = await parts.service.job_logs(parts.caller(request), request.path_params["job"])
+    return Json(Logs("\n".join(f"{moment(line.at):%Y-%m-%dT%H:%M:%SZ} {line.text}" for line in lines) or NO_LOGS))
 
 
 class _job_not_found:  # noqa: N801  reads as the phrase it is

@@ -8,10 +8,13 @@ from typing import Annotated
 
 import msgspec
 from msgspec import Meta
+from starlette.requests import Request
+from starlette.responses import Response
 
 from qpud.api import wire
-from qpud.api.call import Call, Reply, answer
 from qpud.api.parts import Parts
+from qpud.api.query import read_query, selected_resource
+from qpud.api.reply import Json
 from qpud.api.route import Dialect, Route
 from qpud.api.wire import moment
 from qpud.core import verbs
@@ -150,15 +153,15 @@ class RowsQuery(msgspec.Struct, frozen=True, kw_only=True):
     offset: Annotated[int, Meta(ge=0, le=2**31)] = 0
 
 
-async def status(parts: Parts, call: Call) -> Reply:
+async def status(parts: Parts, request: Request) -> Response:
     """What the resource does now. Administrators only."""
-    who = parts.caller(call)
+    who = parts.caller(request)
     require_admin(who, "read the status")
-    name = parts.service.resource_name(call.resource)
+    name = parts.service.resource_name(selected_resource(request))
     queue = await parts.service.queue(who, name)
     sessions = await parts.service.list_sessions(who, verbs.SessionFilter(active=True))
     views = [view for view in await parts.service.resources() if view.name == name]
-    return answer(
+    return Json(
         Status(
             pending_jobs_count=sum(view.pending for view in views),
             current_job=_current(queue),
@@ -189,30 +192,30 @@ def _current(queue: list[verbs.QueueEntry]) -> CurrentJob | None:
     )
 
 
-async def users(parts: Parts, call: Call) -> Reply:
+async def users(parts: Parts, request: Request) -> Response:
     """Sums per user over closed sessions."""
-    which = _filter(call)
-    rows, total = await parts.service.account_users(parts.caller(call), which)
-    return answer(UserRows(data=[_user_row(row) for row in rows], pagination=_pagination(which, len(rows), total)))
+    which = _filter(request)
+    rows, total = await parts.service.account_users(parts.caller(request), which)
+    return Json(UserRows(data=[_user_row(row) for row in rows], pagination=_pagination(which, len(rows), total)))
 
 
-async def sessions(parts: Parts, call: Call) -> Reply:
+async def sessions(parts: Parts, request: Request) -> Response:
     """Closed sessions."""
-    which = _filter(call)
-    rows, total = await parts.service.account_sessions(parts.caller(call), which)
+    which = _filter(request)
+    rows, total = await parts.service.account_sessions(parts.caller(request), which)
     data = [_session_row(row) for row in rows]
-    return answer(SessionRows(data=data, pagination=_pagination(which, len(rows), total)))
+    return Json(SessionRows(data=data, pagination=_pagination(which, len(rows), total)))
 
 
-async def jobs(parts: Parts, call: Call) -> Reply:
+async def jobs(parts: Parts, request: Request) -> Response:
     """Jobs of closed sessions."""
-    which = _filter(call)
-    rows, total = await parts.service.account_jobs(parts.caller(call), which)
-    return answer(JobRows(data=[_job_row(row) for row in rows], pagination=_pagination(which, len(rows), total)))
+    which = _filter(request)
+    rows, total = await parts.service.account_jobs(parts.caller(request), which)
+    return Json(JobRows(data=[_job_row(row) for row in rows], pagination=_pagination(which, len(rows), total)))
 
 
-def _filter(call: Call) -> verbs.AccountingFilter:
-    ask = call.query(RowsQuery)
+def _filter(request: Request) -> verbs.AccountingFilter:
+    ask = read_query(request, RowsQuery)
     return verbs.AccountingFilter(
         user_ids=ask.user_ids,
         session_id=ask.session_id,

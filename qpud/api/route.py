@@ -1,21 +1,26 @@
-"""The route table: what is answered, by whom, and a tree that finds it in a few dictionary look-ups."""
+"""The route table: what is answered and by whom; OpenAPI and Starlette's routes are both made from it."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+from starlette.routing import Route as StarletteRoute
 
-from qpud.api.call import Call, Reply
-from qpud.api.errors import WrongMethod
-from qpud.core.errors import NotFound
+from qpud.api.bodies import BoundedBody
 
 if TYPE_CHECKING:
     from qpud.api.parts import Parts
 
-Endpoint = Callable[["Parts", Call], Awaitable[Reply]]
+Endpoint = Callable[["Parts", Request], Awaitable[Response]]
+WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
 class Dialect(enum.StrEnum):
@@ -47,72 +52,30 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         return (self.endpoint.__doc__ or "").strip().splitlines()[0]
 
 
-class _Node:
-    __slots__ = ("children", "parameter", "routes")
+def starlette_routes(
+    table: Iterable[Route], parts: Parts, body_limit: Callable[[], int], mount: str = ""
+) -> list[BaseRoute]:
+    """Starlette's routes of a table, each named by its whole path: the template under which it is counted.
 
-    def __init__(self) -> None:
-        self.children: dict[str, _Node] = {}
-        self.parameter: _Node | None = None
-        self.routes: dict[str, tuple[Route, tuple[str, ...]]] = {}
-
-    def descend(self, segment: str) -> _Node:
-        if not segment.startswith("{"):
-            return self.children.setdefault(segment, _Node())
-        self.parameter = self.parameter or _Node()
-        return self.parameter
-
-
-class Router:
-    """Finds the route of a path. Doubled and trailing slashes do not matter: released clients send `//accessible`."""
-
-    def __init__(self, routes: Sequence[Route]) -> None:
-        self._root = _Node()
-        for route in routes:
-            self._add(route)
-
-    def _add(self, route: Route) -> None:
-        node, names = self._root, []
-        for segment in route.path.strip("/").split("/"):
-            node = node.descend(segment)
-            if segment.startswith("{"):
-                names.append(segment[1:-1])
-        if route.method in node.routes:
-            raise ValueError(f"two routes answer {route.method} {route.path}")
-        node.routes[route.method] = (route, tuple(names))
-
-    def find(self, call: Call) -> Route:
-        """The route of a call; sets its `params` and `path_resource`.
-
-        Raises:
-            NotFound: No such path.
-            WrongMethod: The path exists, but not with this method.
-        """
-        segments = [segment for segment in call.scope["path"].split("/") if segment]
-        if len(segments) > 2 and segments[0] == "r":
-            call.path_resource = segments[1]
-            segments = segments[2:]
-        values, node = _walk(self._root, segments)
-        if node is None or not node.routes:
-            raise NotFound(f"there is nothing at {call.scope['path'][:200]}")
-        found = node.routes.get("GET" if call.method == "HEAD" else call.method)
-        if found is None:
-            raise WrongMethod(call.method, sorted(node.routes))
-        route, names = found
-        if names:
-            call.params = dict(zip(names, values, strict=True))
-        return route
+    Args:
+        table: Lines whose paths begin with `mount`.
+        parts: What endpoints use.
+        body_limit: Gives MaxBodySize in bytes.
+        mount: The path under which the routes will be mounted.
+    """
+    bounded = [Middleware(BoundedBody, body_limit)]
+    return [
+        StarletteRoute(
+            route.path.removeprefix(mount),
+            partial(route.endpoint, parts),
+            methods=[route.method],
+            name=route.path,
+            middleware=bounded if route.method in WITH_BODY else None,
+        )
+        for route in sorted(table, key=_is_rarely_asked)
+    ]
 
 
-def _walk(root: _Node, segments: list[str]) -> tuple[list[str], _Node | None]:
-    values: list[str] = []
-    node: _Node | None = root
-    for segment in segments:
-        assert node is not None  # noqa: S101  for mypy: the loop leaves when it is
-        child = node.children.get(segment)
-        if child is None:
-            child = node.parameter
-            values.append(segment)
-        if child is None:
-            return values, None
-        node = child
-    return values, node
+def _is_rarely_asked(route: Route) -> bool:
+    """Starlette tries its routes in order, and a daemon of jobs is mostly asked about jobs."""
+    return "/jobs" not in route.path

@@ -7,9 +7,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from starlette.requests import Request
 from starlette.types import Receive
-
-from qpud.api.call import Call
 
 T = TypeVar("T")
 LONGEST_WAIT_SECONDS = 300.0
@@ -25,11 +24,11 @@ class Waits:
         """Answer every held request now with what is, and hold no more: the server stops."""
         self._stopping.set()
 
-    async def hold(self, call: Call, seconds: float, ask: Callable[[float], Awaitable[T]]) -> T:
+    async def hold(self, request: Request, seconds: float, ask: Callable[[float], Awaitable[T]]) -> T:
         """Ask with a wait of at most 300 s.
 
         Args:
-            call: The request; its `held_seconds` grow by the time spent here.
+            request: The request; `state.held_seconds` tells the time spent here.
             seconds: What the client wants.
             ask: The service's verb, called with the seconds it may wait; called again with 0 on an early release.
         """
@@ -37,9 +36,9 @@ class Waits:
             return await ask(0.0)
         began = time.perf_counter()
         try:
-            return await self._race(call.receive, min(seconds, LONGEST_WAIT_SECONDS), ask)
+            return await self._race(request.receive, min(seconds, LONGEST_WAIT_SECONDS), ask)
         finally:
-            call.held_seconds += time.perf_counter() - began
+            request.state.held_seconds = time.perf_counter() - began
 
     async def _race(self, receive: Receive, seconds: float, ask: Callable[[float], Awaitable[T]]) -> T:
         asking = asyncio.ensure_future(ask(seconds))

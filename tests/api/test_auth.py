@@ -7,15 +7,16 @@ import base64
 import httpx
 import pytest
 from fakes import SEQUENCE, Desk, a_token
+from starlette.requests import HTTPConnection
 
 from qpud.core.identity import Identity, Proof
 from qpud.core.policy import AuthType
 
 
 def who(desk: Desk, peer: int | None = None, **headers: str) -> Identity:
-    scope = {"state": {} if peer is None else {"peer_uid": peer}}
-    raw = {name.replace("_", "-").lower().encode(): value.encode() for name, value in headers.items()}
-    return desk.app._parts.authenticator.authenticate(scope, raw)
+    raw = [(name.replace("_", "-").lower().encode(), value.encode()) for name, value in headers.items()]
+    scope = {"type": "http", "headers": raw, "state": {} if peer is None else {"peer_uid": peer}}
+    return desk.app._parts.authenticator.authenticate(HTTPConnection(scope))
 
 
 async def a_desk_with_token(**options: AuthType) -> tuple[Desk, str]:
