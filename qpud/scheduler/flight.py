@@ -177,13 +177,13 @@ class Crew:
             if not asked and self._is_stopped(flying.job_id):
                 asked = await self._ask_to_cancel(device_id)
             self._changed.clear()
+            await self._others()
             change = asyncio.ensure_future(self._changed.wait())
             either: set[asyncio.Future[Any]] = {waiting, change}
             try:
                 await asyncio.wait(either, timeout=HEARTBEAT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 change.cancel()
-            await self._others()
         return asked
 
     async def _ask_to_cancel(self, device_id: str) -> bool:

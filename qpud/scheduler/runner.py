@@ -289,8 +289,11 @@ class Runner:
         self.turned_at = self._context.pulse()
 
     async def _attend_to_others(self) -> None:
+        """What is done while a slice is in flight, so that the boundary need not do it."""
         self._beat()
         await self._stop_stranded()
+        if (head := self._context.book.head(self._name)) is not None:
+            await self._programs.get(head)
 
     def _observe_gap(self, start: Start) -> None:
         if self._idle_since is not None and start.job.submitted_at < self._idle_since:
