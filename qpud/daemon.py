@@ -26,6 +26,7 @@ from qpud import __version__
 from qpud.api.app import create_app
 from qpud.api.auth import Authenticator
 from qpud.api.server import Server
+from qpud.config import warnings
 from qpud.context import Context
 from qpud.core.book import Book
 from qpud.core.errors import Conflict, QpudError, Unavailable
@@ -37,6 +38,7 @@ from qpud.drivers.workers import Workers
 from qpud.scheduler import Scheduler
 from qpud.service import Service
 from qpud.service.reaper import Reaper
+from qpud.site.lacking import lacking
 from qpud.site.munge import Munge
 from qpud.site.peer import bind_tcp, bind_unix, user_id, user_name
 from qpud.store.store import Snapshot, Store
@@ -72,6 +74,8 @@ def serve(policy: Policy, policy_path: Path | None) -> int:
         0 after a clean stop, 1 if it could not start; a crash raises.
     """
     to_stderr(policy.daemon.log_level)
+    for doubt in (*warnings(policy), *lacking(policy)):
+        log.warning(doubt)
     try:
         with _one_daemon(policy.daemon.state_save_location):
             _run(policy, policy_path)

@@ -92,8 +92,10 @@ def _sped_up(policy: Policy, factor: float) -> Policy:
 def check_policy(args: argparse.Namespace) -> int:
     """Print the effective policy, or all mistakes with exit 1."""
     from qpud.config import check_report
+    from qpud.site.lacking import lacking
 
-    print(check_report(_read(args.file)), end="")
+    policy = _read(args.file)
+    print("".join(f"# Warning: {sentence}\n" for sentence in lacking(policy)) + check_report(policy), end="")
     return Exit.OK
 
 
@@ -107,8 +109,13 @@ def print_version(args: argparse.Namespace) -> int:
 def _read(path: Path) -> Policy:
     from qpud.config import load
 
-    if not path.exists():
-        raise Stop(f"there is no policy file {path}; for a daemon of your own: `qpud serve --dev`", Exit.NOT_FOUND)
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        message = f"there is no policy file {path}; for a daemon of your own: `qpud serve --dev`"
+        raise Stop(message, Exit.NOT_FOUND) from None
+    except OSError:
+        pass  # a folder that we may not enter: `load` says so
     with _listing_mistakes():
         return load(path)
 

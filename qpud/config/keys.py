@@ -77,10 +77,20 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
 
     def _read_list(self, text: str) -> tuple[Any, ...]:
         items = [item.strip() for item in text.split(",")] if text else []
+        if len(items) > 1 and (problems := [why for item in items if (why := self._problem(item))]):
+            raise ValueError("; ".join(problems))
         found = tuple(self._read_one(item) for item in items)
         if len(set(found)) < len(found):
             raise ValueError("names something twice")
         return found
+
+    def _problem(self, item: str) -> str:
+        """What is wrong with one of several items."""
+        try:
+            self._read_one(item)
+        except ValueError as problem:
+            return f"{item or 'an empty item'} {problem}"
+        return ""
 
     def _read_one(self, text: str) -> Any:
         if not text:

@@ -196,6 +196,7 @@ def test_the_error_is_invalid_and_counts_the_mistakes() -> None:
         ("[qpud]\nStateSaveLocation = a\n", 2, "no absolute path"),
         ("[qpud]\nLogLevel =\n", 2, "lacks a value"),
         ("[qpud]\nListen =\n", 2, "names no address"),
+        ("[qpud]\nListen = unix:a, ftp://b\n", 2, "unix:a is no absolute path; ftp://b is no address to listen on"),
         ("[qpud]\nListen = unix:/a, unix:/a\n", 2, "twice"),
         ("[qpud]\nListen = unix:/a,,unix:/b\n", 2, "lacks a value"),
         ("[qpud]\nSocketMode = 0460\n", 2, "is below 0600"),

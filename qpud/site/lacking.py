@@ -1,0 +1,55 @@
+"""What a policy names and this machine does not have: a typing error, or a policy checked on another machine."""
+
+from __future__ import annotations
+
+import grp
+import os
+from pathlib import Path
+
+from qpud.core.policy import Policy, ResourcePolicy
+from qpud.site.peer import user_id
+
+
+def lacking(policy: Policy) -> list[str]:
+    """Users, group and interpreter that this machine lacks, one sentence each.
+
+    Files are not opened: the daemon's user may read what the one who checks may not.
+    """
+    daemon = policy.daemon
+    found = [
+        f"AdminUsers names {name}, a user whom this machine does not know." for name in _unknown(daemon.admin_users)
+    ]
+    if daemon.socket_group is not None and not _has_group(daemon.socket_group):
+        found.append(f"SocketGroup = {daemon.socket_group}: this machine has no such group.")
+    if daemon.worker_python is not None and _is_missing(daemon.worker_python):
+        found.append(f"WorkerPython = {daemon.worker_python}: there is no such file.")
+    return found + [sentence for resource in policy.resources.values() for sentence in _of(resource)]
+
+
+def _of(resource: ResourcePolicy) -> list[str]:
+    if resource.token_file is None or not _is_missing(resource.token_file):
+        return []
+    return [f"TokenFile = {resource.token_file} of resource {resource.name}: there is no such file."]
+
+
+def _unknown(users: tuple[str, ...]) -> list[str]:
+    return [name for name in users if user_id(name) is None]
+
+
+def _has_group(name: str) -> bool:
+    try:
+        grp.getgrnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+def _is_missing(path: Path) -> bool:
+    """Whether it is certainly not there; a folder that we may not enter tells nothing."""
+    try:
+        os.stat(path)  # noqa: PTH116  Path.exists answers otherwise from one Python to the next
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False

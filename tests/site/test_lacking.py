@@ -1,0 +1,35 @@
+from pathlib import Path
+
+import pytest
+
+from qpud.core.policy import DEFAULT_QUEUES, DaemonPolicy, DriverKind, Policy, ResourcePolicy
+from qpud.site.lacking import lacking
+
+
+def policy_with(*resources: ResourcePolicy, **settings: object) -> Policy:
+    daemon = DaemonPolicy(**settings)  # type: ignore[arg-type]
+    return Policy(daemon=daemon, queues=DEFAULT_QUEUES, resources={one.name: one for one in resources})
+
+
+def test_a_policy_that_fits_the_machine_lacks_nothing(tmp_path: Path) -> None:
+    (tmp_path / "python").touch()
+    assert lacking(policy_with(worker_python=tmp_path / "python", admin_users=("root",))) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"admin_users": ("root", "nobody-at-all")}, "AdminUsers names nobody-at-all"),
+        ({"socket_group": "no-such-group"}, "SocketGroup = no-such-group"),
+        ({"worker_python": Path("/nowhere/python")}, "WorkerPython = /nowhere/python"),
+    ],
+)
+def test_what_the_machine_lacks_is_named(settings: dict[str, object], sentence: str) -> None:
+    [found] = lacking(policy_with(**settings))
+    assert found.startswith(sentence)
+
+
+def test_a_missing_token_file_is_named_with_its_resource() -> None:
+    qpu = ResourcePolicy(name="QPU", driver=DriverKind.PASQAL_QPU, url="http://qpu", token_file=Path("/nowhere/token"))
+    [found] = lacking(policy_with(qpu))
+    assert found == "TokenFile = /nowhere/token of resource QPU: there is no such file."
