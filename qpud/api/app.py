@@ -32,14 +32,8 @@ if TYPE_CHECKING:
     from qpud.telemetry.metrics import Metrics
 
 NATIVE = (*native.ROUTES, *native_admin.ROUTES)
-AT_ROOT = (*qrmi.ROUTES, *qrmi_accounting.ROUTES, *operation.ROUTES)
-ROUTES: tuple[Route, ...] = (
-    *NATIVE,
-    *qrmi.ROUTES,
-    *qrmi_accounting.ROUTES,
-    *onprem.ROUTES,
-    *operation.ROUTES,
-)
+WARDEN = (*qrmi.ROUTES, *qrmi_accounting.ROUTES)
+ROUTES: tuple[Route, ...] = (*NATIVE, *WARDEN, *onprem.ROUTES, *operation.ROUTES)
 
 
 class App(Starlette):
@@ -56,13 +50,14 @@ class App(Starlette):
         routes = partial(starlette_routes, parts=parts, body_limit=max_body_size)
         router = partial(Router, redirect_slashes=False)
         dialects = [
+            *routes(route for route in ROUTES if route.often),
             Mount("/v1", router(routes(NATIVE, mount="/v1"))),
             Mount(
                 "/api",
                 router(routes(onprem.ROUTES, mount="/api")),
                 middleware=[Middleware(ExceptionMiddleware, in_jsend.expected | {Exception: in_jsend.bug})],
             ),
-            *routes(AT_ROOT),
+            *routes((*WARDEN, *operation.ROUTES)),
         ]
         super().__init__(
             routes=[Mount("/r/{resource}", router(dialects)), *dialects],

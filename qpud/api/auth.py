@@ -79,8 +79,8 @@ class Authenticator:
         """
         headers = request.headers
         peer: int | None = request.scope.get("state", {}).get("peer_uid")
-        munge = headers.get(MUNGE_HEADER)
-        if peer is None and munge and self._munge_counts:
+        munge = headers.get(MUNGE_HEADER) if peer is None else None
+        if munge and self._munge_counts:
             return self._by_munge(munge)
         token = _token(headers)
         if token is not None:

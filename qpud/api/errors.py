@@ -1,7 +1,7 @@
 """The one table from error codes to HTTP statuses, and the bodies that each dialect's clients can read.
 
-Outside the cloud dialect a body is `{"detail": sentence, "code": code}`; released clients show it verbatim. The
-on-prem dialect adds the JSend fields around it.
+Outside the on-prem dialect a body is `{"detail": sentence, "code": code}`; released clients show it verbatim. The
+on-prem dialect adds the JSend fields around it. Each form is a set of handlers for Starlette's ExceptionMiddleware.
 """
 
 from __future__ import annotations

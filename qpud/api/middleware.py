@@ -47,6 +47,8 @@ class Measured:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer and count; time spent in `?wait=` is no part of our latency."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
         began = time.perf_counter()
         status = 0
 

@@ -343,9 +343,10 @@ ROUTES = (
         reply=JobResponse,
         status=201,
         example=WardenJobAsk(sequence='{"version":"1"}', shots=100),
+        often=True,
     ),
     route(method="GET", path="/jobs", endpoint=list_jobs, query=WardenJobQuery, reply=list[JobResponse]),
-    route(method="GET", path="/jobs/{job}", endpoint=get_job, query=wire.WaitQuery, reply=JobResponse),
+    route(method="GET", path="/jobs/{job}", endpoint=get_job, query=wire.WaitQuery, reply=JobResponse, often=True),
     route(method="POST", path="/jobs/{job}/cancel", endpoint=cancel_job, reply=JobResponse),
     route(method="GET", path="/jobs/{job}/logs", endpoint=job_logs, reply=Logs),
 )

@@ -45,6 +45,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     status: int = 200
     example: Any = None
     public: bool = False  # answers without a credential
+    often: bool = False  # asked all day: tried first, since Starlette tries its routes in order
 
     @property
     def summary(self) -> str:
@@ -72,10 +73,5 @@ def starlette_routes(
             name=route.path,
             middleware=bounded if route.method in WITH_BODY else None,
         )
-        for route in sorted(table, key=_is_rarely_asked)
+        for route in table
     ]
-
-
-def _is_rarely_asked(route: Route) -> bool:
-    """Starlette tries its routes in order, and a daemon of jobs is mostly asked about jobs."""
-    return "/jobs" not in route.path

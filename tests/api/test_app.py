@@ -86,6 +86,42 @@ async def test_a_bug_is_a_500_with_a_reference_that_is_in_the_log(caplog: pytest
     assert "secret" not in reply.text
 
 
+async def test_a_bug_in_the_onprem_dialect_is_a_500_in_jsend() -> None:
+    desk = failing(RuntimeError("secret detail"))
+    async with desk.client(peer=1000) as client:
+        reply = await client.post("/api/v1/jobs", json={"pulser_sequence": "{}", "nb_run": 1})
+    assert (reply.status_code, reply.json()["status"], reply.json()["code"]) == (500, "error", "500")
+    assert "secret" not in reply.text
+
+
+@pytest.mark.parametrize("path", ["/api/v1/nope", "/r/FRESNEL/api/v2/jobs"])
+async def test_an_unknown_path_of_the_onprem_dialect_is_404_in_jsend(path: str) -> None:
+    async with Desk().client(peer=1000) as client:
+        reply = await client.get(path)
+    assert (reply.status_code, reply.json()["status"]) == (404, "fail")
+
+
+async def test_a_wrong_method_behind_the_prefix_names_the_right_ones() -> None:
+    async with Desk().client(peer=1000) as client:
+        reply = await client.put("/r/FRESNEL/api/latest/jobs/")
+    assert (reply.status_code, reply.headers["allow"]) == (405, "GET, POST")
+
+
+async def test_a_query_of_too_many_fields_is_refused() -> None:
+    async with Desk().client(peer=1000) as client:
+        reply = await client.get("/v1/jobs?" + "&".join(["limit=1"] * 201))
+    assert (reply.status_code, reply.json()["detail"]) == (400, "the query string has more than 200 fields")
+
+
+async def test_what_matches_no_route_of_a_mount_or_no_method_is_counted_as_unmatched() -> None:
+    desk = Desk()
+    async with desk.client(peer=1000) as client:
+        await client.get("/r/FRESNEL/v1/nope")
+        await client.get("/v1/jobs/1/hold")
+        page = (await client.get("/metrics")).text
+    assert 'qpud_http_requests_total{code="4xx",method="GET",route="unmatched"} 2.0' in page
+
+
 async def test_requests_are_counted_by_route_template() -> None:
     desk = Desk()
     desk.service.jobs[1] = a_job()

@@ -23,6 +23,11 @@ def test_every_route_appears(found: dict[str, Any]) -> None:
     assert listed == {(route.method, route.path) for route in ROUTES}
 
 
+def test_no_two_routes_answer_the_same_question() -> None:
+    asked = [(route.method, route.path) for route in ROUTES]
+    assert len(set(asked)) == len(asked)
+
+
 def test_every_operation_has_its_own_name(found: dict[str, Any]) -> None:
     names = [operation["operationId"] for methods in found["paths"].values() for operation in methods.values()]
     assert len(set(names)) == len(names)
