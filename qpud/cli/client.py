@@ -9,6 +9,7 @@ import http.client
 import json
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -146,7 +147,9 @@ class Client:
         if connection.sock is not None:
             connection.sock.settimeout(ANSWER_SECONDS + wait)
         try:
-            connection.request(method, _target(place, path, query), _encode(body), self._headers(place, body, headers))
+            with suppress(BrokenPipeError, ConnectionResetError):  # a body too large is refused before all is read
+                target, sent = _target(place, path, query), self._headers(place, body, headers)
+                connection.request(method, target, _encode(body), sent)
             answer = connection.getresponse()
             raw = answer.read()
         except (OSError, http.client.HTTPException) as why:

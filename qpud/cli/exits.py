@@ -29,7 +29,7 @@ MEANINGS: dict[Exit, str] = {
     Exit.USAGE: "the command line cannot be understood",
     Exit.NO_DAEMON: "no daemon answers",
     Exit.NOT_ALLOWED: "not allowed, or no valid credential",
-    Exit.NOT_FOUND: "no such job, session, resource, queue or file",
+    Exit.NOT_FOUND: "no such job, session, resource or file",
     Exit.UNFINISHED: "the job has not ended yet",
     Exit.NOT_EXECUTABLE: "run: the command cannot be executed",
     Exit.NO_COMMAND: "run: the command was not found",

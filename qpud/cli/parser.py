@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import argparse
+from difflib import get_close_matches
+from typing import Any, NoReturn
 
 from qpud import __version__
 from qpud.cli import admin, jobs, run, serve, submit
-from qpud.cli.exits import MEANINGS
+from qpud.cli.exits import MEANINGS, Exit
 
 DESCRIPTION = "qpud: the scheduler between Slurm and a quantum processor."
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, without pages of usage, and names the nearest of several choices."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with a sentence and exit code 2."""
+        self.exit(Exit.USAGE, f"{self.prog}: {message} (see `{self.prog} --help`)\n")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        choices = list(action.choices or ())
+        near = get_close_matches(str(value), choices, n=1) if choices and value not in choices else []
+        if near:
+            raise argparse.ArgumentError(action, f"there is no {value!r}: did you mean {near[0]}?")
+        super()._check_value(action, value)
+
+
 def build() -> argparse.ArgumentParser:
     """Make the parser; after parsing, `args.verb(args)` runs the verb and returns its exit code."""
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = _Parser(
         prog="qpud",
         description=DESCRIPTION,
         epilog=_epilog(),

@@ -39,7 +39,7 @@ def add(verbs: Verbs, reach: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "files", nargs="+", metavar="FILE", help='Pulser abstract representations; "-" is standard input'
     )
-    parser.add_argument("--shots", type=int, required=True, metavar="N", help="repetitions of each sequence")
+    parser.add_argument("--shots", type=_shots, required=True, metavar="N", help="repetitions of each sequence")
     parser.add_argument("--qpu", metavar="NAME", help="the resource (else QPUD_QPU, else the daemon's default)")
     add_session_options(parser)
     parser.add_argument(
@@ -53,6 +53,12 @@ def add(verbs: Verbs, reach: argparse.ArgumentParser) -> None:
     parser.add_argument("--tag", action="append", default=[], dest="tags", metavar="TAG", help="may be repeated")
     parser.add_argument("--wait", action="store_true", help="wait for the end and print the results")
     parser.set_defaults(verb=with_client(submit))
+
+
+def _shots(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of shots, 1 or more")
+    return int(text)
 
 
 def add_session_options(parser: argparse.ArgumentParser) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,28 @@ def test_a_refusal_shows_the_sentence_and_its_exit_code(qpud: Any, daemon: Any, 
     assert (ended.returncode, ended.stderr) == (code, "qpud: queue x has no y\n")
 
 
+def test_a_body_refused_before_all_of_it_is_read_shows_the_refusal(qpud: Any, tmp_path: Path) -> None:
+    big = tmp_path / "big.json"
+    big.write_text("x" * 8_000_000)  # more than a socket buffers
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "early.sock"))
+        listening.listen()
+        refusing = threading.Thread(target=_refuse_early, args=(listening,))
+        refusing.start()
+        ended = qpud("submit", str(big), "--shots", "1", QPUD_SOCKET=str(tmp_path / "early.sock"), QPUD_TOKEN="tok")
+        refusing.join()
+    assert (ended.returncode, ended.stderr) == (Exit.FAILED, "qpud: the body is too large\n")
+
+
+def _refuse_early(listening: socket.socket) -> None:
+    connection, _ = listening.accept()
+    with connection:
+        connection.recv(1000)
+        body = b'{"detail": "the body is too large", "code": "too_large"}'
+        head = b"HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+        connection.sendall(head + body)
+
+
 def test_something_else_on_the_port_is_told_apart_from_a_daemon(qpud: Any, daemon: Any) -> None:
     daemon.on("GET", "/v1/queue", b"<html>nginx</html>")
     ended = qpud("queue", "--url", daemon.url)
@@ -96,6 +119,21 @@ def test_the_token_is_in_no_message(qpud: Any, daemon: Any) -> None:
 @pytest.mark.parametrize("args", [(), ("nonsense",), ("submit",), ("run",), ("run", "--"), ("serve", "--port", "1")])
 def test_a_wrong_command_line_is_usage(qpud: Any, args: tuple[str, ...]) -> None:
     assert qpud(*args).returncode == Exit.USAGE
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("resutl", "1"), "did you mean result?"),
+        (("submit", "a.json", "--shots", "1", "--hint", "qcheavy"), "did you mean qc-heavy?"),
+        (("submit", "a.json", "--shots", "0"), "'0' is not a number of shots, 1 or more"),
+        (("drain", "FRESNEL"), "--reason"),
+    ],
+)
+def test_a_wrong_command_line_is_told_in_one_sentence(qpud: Any, args: tuple[str, ...], said: str) -> None:
+    ended = qpud(*args)
+    assert said in ended.stderr
+    assert ended.stderr.count("\n") == 1
 
 
 def test_version_is_printed_and_needs_no_daemon(qpud: Any) -> None:
