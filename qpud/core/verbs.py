@@ -26,10 +26,15 @@ class OpenSession(msgspec.Struct, frozen=True, kw_only=True):
     hint: Hint = Hint.NONE
     expected_qpu_seconds: float | None = None
     account: str | None = None
+    with_token: bool = True  # False where the dialect has no place for one
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
-    """A session and, the only time it can be read, its token. `created` is false if it was already open."""
+    """A session and, the only time it can be read, its token. `created` is false if it was already open.
+
+    `token` is "" if none was asked for, and for root by munge who opens another's session: such a credential can be
+    stolen (facts/CONTRACTS §7), and a token is its owner to qpud. The owner gets one by opening the session again.
+    """
 
     session: Session
     token: str

@@ -41,7 +41,8 @@ class Verbs:
         Raises:
             Unauthenticated: Nobody's token, or its session has ended.
         """
-        session = self._open_session_of(token)
+        book = self._context.book
+        session = book.sessions.get(book.tokens.get(token_hash(token), ""))  # not by its id, which is no secret
         if session is None:
             raise Unauthenticated("the session token is unknown, or its session has ended")
         return Identity(user_id=session.user_id, user=session.user, proof=Proof.TOKEN, session_id=session.id)
@@ -86,8 +87,11 @@ def usable(session: Session, who: Identity) -> Session:
     """The session, if the caller may submit with it.
 
     Raises:
-        Forbidden: It has ended, or belongs to another user.
+        NotFound: It belongs to another user.
+        Forbidden: It has ended, or an administrator asks, who may see it but not submit with it.
     """
+    if not who.may_see(session.user_id):
+        raise NotFound(f"session {session.id} does not exist")
     if session.user_id != who.user_id:
         raise Forbidden(f"session {session.id} belongs to another user")
     if not session.is_open:

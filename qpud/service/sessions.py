@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+from collections import Counter
 from functools import partial
 
 import msgspec
 
-from qpud.context import new_uuid
+from qpud.context import Context, new_uuid
 from qpud.core import verbs
-from qpud.core.errors import BadRequest, Conflict, Forbidden, Invalid, NotFound
-from qpud.core.identity import Identity
+from qpud.core.errors import BadRequest, Conflict, Forbidden, Invalid, LimitExceeded, NotFound
+from qpud.core.identity import Identity, Proof
 from qpud.core.job import Reason
 from qpud.core.policy import OpenSessions
 from qpud.core.session import CloseReason, Session
@@ -23,12 +24,18 @@ from qpud.store import sessions as sql
 from qpud.store.writer import Transaction
 
 LARGEST_SHARE = 10  # units, 10 = 100 %
+MOST_OPEN = 1000  # sessions that one user opens himself
+MOST_TOKENS = 100  # of one session
 _LARGEST_UID = 2**32 - 2
 _STOPPED_AT_ONCE = 256
 
 
 class SessionVerbs(EndingVerbs):
     """Sessions."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._tokens = Counter(context.book.tokens.values())  # by open session
 
     async def open_session(self, who: Identity, ask: verbs.OpenSession) -> verbs.Grant:
         """Open a session, or return the open one of the same user and Slurm job with one more token.
@@ -37,20 +44,23 @@ class SessionVerbs(EndingVerbs):
             Forbidden: The caller may not open sessions, or not for that user.
             Invalid: No such queue, or a share outside 1 … 10.
             Conflict: The open session of that Slurm job has another share or queue.
+            LimitExceeded: The user has 1000 open sessions, or the session 100 tokens.
         """
         user_id = who.user_id if ask.user_id is None else ask.user_id
-        self._check_may_open(who, user_id)
+        self._check_user(who, user_id)
         self._check_ask(ask)
+        with_token = ask.with_token and (who.proof is not Proof.MUNGE or user_id == who.user_id)
         found = self._found(user_id, ask)
         if found is not None:
             with contextlib.suppress(Forbidden):  # it ended just now: open another one
-                return await self._grant(found, created=False)
+                return await self._grant(found, created=False, with_token=with_token)
+        self._check_may_open(who)
         try:
-            return await self._grant(self._new_session(user_id, ask), created=True)
+            return await self._grant(self._new_session(user_id, ask), created=True, with_token=with_token)
         except Conflict:  # two opened the same Slurm job's session at once: the other one won
             if (found := self._found(user_id, ask)) is None:
                 raise
-        return await self._grant(found, created=False)
+        return await self._grant(found, created=False, with_token=with_token)
 
     async def close_session(self, who: Identity, ref: str) -> Session:
         """Close a session and cancel its unfinished jobs; closing twice keeps the first closing time.
@@ -95,6 +105,7 @@ class SessionVerbs(EndingVerbs):
 
         def then(_is_first: bool) -> None:
             context.book.remove_session(session.id)
+            self._tokens.pop(session.id, None)
             context.metrics.sessions(len(context.book.sessions))
 
         try:
@@ -130,15 +141,19 @@ class SessionVerbs(EndingVerbs):
             if which.user_id in (None, session.user_id) and which.slurm_job_id in (None, session.slurm_job_id)
         ][:1000]
 
-    def _check_may_open(self, who: Identity, user_id: int) -> None:
+    def _check_user(self, who: Identity, user_id: int) -> None:
+        if user_id != who.user_id and not who.may_open_for_others:
+            raise Forbidden(f"user {who.user} may not open a session for uid {user_id}, only for himself")
+
+    def _check_may_open(self, who: Identity) -> None:
         if who.may_open_for_others:
             return
         if self.policy.daemon.open_sessions is OpenSessions.ADMIN:
             raise Forbidden(
                 f"user {who.user} may not open sessions: OpenSessions=admin leaves it to Slurm and administrators"
             )
-        if user_id != who.user_id:
-            raise Forbidden(f"user {who.user} may not open a session for uid {user_id}, only for himself")
+        if len(self._context.book.sessions_of_user(who.user_id)) >= MOST_OPEN:
+            raise LimitExceeded(f"user {who.user} has {MOST_OPEN} open sessions: close some, or let them expire")
 
     def _check_ask(self, ask: verbs.OpenSession) -> None:
         if ask.queue is not None and ask.queue not in self.policy.queues:
@@ -174,29 +189,33 @@ class SessionVerbs(EndingVerbs):
             _check_same(found, ask)
         return found
 
-    async def _grant(self, session: Session, *, created: bool) -> verbs.Grant:
-        token = f"qpud_{secrets.token_urlsafe(32)}"
-        hashed = token_hash(token)
+    async def _grant(self, session: Session, *, created: bool, with_token: bool) -> verbs.Grant:
+        if with_token and self._tokens[session.id] >= MOST_TOKENS:
+            raise LimitExceeded(f"session {session.id} has {MOST_TOKENS} tokens: use one of them, or close it")
+        token = f"qpud_{secrets.token_urlsafe(32)}" if with_token else ""
+        hashed = token_hash(token) if with_token else None
         operation = partial(_store_grant, session=session, token=hashed, created=created)
         await self._context.store.write(operation, lambda _none: self._enter(session, hashed, created))
         return verbs.Grant(session=session, token=token, created=created)
 
-    def _enter(self, session: Session, hashed: bytes, created: bool) -> None:
+    def _enter(self, session: Session, hashed: bytes | None, created: bool) -> None:
         book = self._context.book
         if created:
             book.add_session(session)
             self._context.touch()
-        if session.id in book.sessions:
+        if session.id in book.sessions and hashed is not None:
             book.tokens[hashed] = session.id
+            self._tokens[session.id] += 1
         self._context.metrics.sessions(len(book.sessions))
 
 
-def _store_grant(transaction: Transaction, *, session: Session, token: bytes, created: bool) -> None:
+def _store_grant(transaction: Transaction, *, session: Session, token: bytes | None, created: bool) -> None:
     if created:
         sql.insert(transaction, session)
     else:
         sql.require_open(transaction, session.id)
-    sql.insert_token(transaction, token, session.id)
+    if token is not None:
+        sql.insert_token(transaction, token, session.id)
 
 
 def _check_same(found: Session, ask: verbs.OpenSession) -> None:

@@ -1,0 +1,71 @@
+"""What hostile users of one daemon try on each other: tokens, sessions and identities that are not theirs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from qpud.core import verbs
+from qpud.core.errors import LimitExceeded, NotFound, Unauthenticated
+from qpud.core.identity import Identity, Proof
+from qpud.service import sessions
+from tests.daemon.builders import ALICE, BOB, ROOT, a_site
+
+MUNGE_ROOT = Identity(user_id=0, user="root", proof=Proof.MUNGE)
+FOR_ALICE = verbs.OpenSession(user_id=ALICE.user_id, slurm_job_id="7")
+
+
+async def test_a_session_id_is_no_token(tmp_path: Path) -> None:
+    async with a_site(tmp_path) as site:
+        session = await site.session()
+        with pytest.raises(Unauthenticated):
+            site.service.identify_token(session.id)
+
+
+async def test_a_stolen_root_credential_gets_no_token_of_another_user(tmp_path: Path) -> None:
+    async with a_site(tmp_path) as site:
+        opened = await site.service.open_session(MUNGE_ROOT, FOR_ALICE)
+        found = await site.service.open_session(MUNGE_ROOT, FOR_ALICE)
+        assert (opened.token, found.token, site.book.tokens) == ("", "", {})
+
+
+async def test_the_owner_gets_the_token_of_a_session_that_root_opened(tmp_path: Path) -> None:
+    async with a_site(tmp_path) as site:
+        opened = await site.service.open_session(MUNGE_ROOT, FOR_ALICE)
+        grant = await site.service.open_session(ALICE, verbs.OpenSession(slurm_job_id="7"))
+        assert site.service.identify_token(grant.token).session_id == opened.session.id
+
+
+async def test_root_on_the_unix_socket_gets_a_token_for_another(tmp_path: Path) -> None:
+    async with a_site(tmp_path) as site:
+        grant = await site.service.open_session(ROOT, FOR_ALICE)
+        assert site.service.identify_token(grant.token).user_id == ALICE.user_id
+
+
+async def test_a_submission_to_anothers_session_finds_none(tmp_path: Path) -> None:
+    async with a_site(tmp_path) as site:
+        session = await site.session()
+        with pytest.raises(NotFound, match=f"session {session.id} does not exist"):
+            await site.submit(session, who=BOB)
+
+
+async def test_one_user_cannot_open_sessions_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "MOST_OPEN", 3)
+    async with a_site(tmp_path) as site:
+        for _ in range(3):
+            await site.session()
+        with pytest.raises(LimitExceeded, match="3 open sessions"):
+            await site.session()
+        assert await site.session(BOB)
+
+
+async def test_one_session_does_not_give_tokens_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "MOST_TOKENS", 3)
+    async with a_site(tmp_path) as site:
+        for _ in range(3):
+            await site.session(slurm_job_id="7")
+        with pytest.raises(LimitExceeded, match="3 tokens"):
+            await site.session(slurm_job_id="7")
+        await site.session(slurm_job_id="7", with_token=False)
+        assert len(site.book.tokens) == 3
