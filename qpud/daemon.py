@@ -40,7 +40,7 @@ from qpud.service import Service
 from qpud.service.reaper import Reaper
 from qpud.site.lacking import lacking
 from qpud.site.munge import Munge
-from qpud.site.peer import bind_tcp, bind_unix, user_id, user_name
+from qpud.site.peer import bind_tcp, bind_unix, bound_at, unbind, user_id, user_name
 from qpud.store.store import Snapshot, Store
 from qpud.telemetry.logs import to_stderr
 from qpud.telemetry.metrics import Metrics
@@ -113,7 +113,7 @@ async def _serve(policy: Policy, policy_path: Path | None) -> None:
         reaper = Reaper(context, service)
         with contextlib.suppress(QpudError):  # a full disk: the reaper tries again
             await service.stop_orphans()
-        server = _server(context, service, _munge(stack, policy))
+        server = _server(stack, context, service)
         async with asyncio.TaskGroup() as root:
             root.create_task(scheduler.run(snapshot.in_flight), name="scheduler")
             root.create_task(reaper.run(), name="reaper")
@@ -200,23 +200,26 @@ def _munge(stack: AsyncExitStack, policy: Policy) -> _MungeUid | None:
     return _MungeUid(stack.enter_context(Munge()))
 
 
-def _server(context: Context, service: Service, munge: _MungeUid | None) -> Server:
+def _server(stack: AsyncExitStack, context: Context, service: Service) -> Server:
     policy = context.policy
-    authenticator = Authenticator(lambda: context.policy, munge, service, user_name, user_id)
+    authenticator = Authenticator(lambda: context.policy, _munge(stack, policy), service, user_name, user_id)
     app = create_app(service, authenticator, context.metrics, lambda: context.policy.daemon.max_body_size)
-    sockets = _sockets(policy)
+    sockets = _sockets(stack, policy)
     context.urls = tuple(_url(one) for one in sockets if one.family != socket.AF_UNIX)
     return Server(app, sockets)
 
 
-def _sockets(policy: Policy) -> list[socket.socket]:
-    daemon = policy.daemon
+def _sockets(stack: AsyncExitStack, policy: Policy) -> list[socket.socket]:
     return [
-        bind_unix(one.path, daemon.socket_mode, daemon.socket_group)
-        if isinstance(one, UnixListen)
-        else bind_tcp(one.host, one.port)
-        for one in daemon.listen
+        _bind_unix(stack, one.path, policy) if isinstance(one, UnixListen) else bind_tcp(one.host, one.port)
+        for one in policy.daemon.listen
     ]
+
+
+def _bind_unix(stack: AsyncExitStack, path: Path, policy: Policy) -> socket.socket:
+    listener = bind_unix(path, policy.daemon.socket_mode, policy.daemon.socket_group)
+    stack.callback(unbind, path, bound_at(path))
+    return listener
 
 
 def _url(listener: socket.socket) -> str:

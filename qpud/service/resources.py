@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from qpud import config
 from qpud.core import verbs
@@ -16,6 +17,8 @@ from qpud.drivers.workers import WorkerFault
 from qpud.service.base import Verbs
 from qpud.store import admin as sql
 from qpud.store.writer import Transaction
+
+log = logging.getLogger(__name__)
 
 SHARE_UNITS = 10  # 100 %
 STALE_HEARTBEAT_SECONDS = 30.0
@@ -68,7 +71,7 @@ class ResourceVerbs(Verbs):
         """
         require_admin(who, f"drain {resource}")
         name = self.resource_name(resource)
-        if not (reason := reason.strip()) or len(reason) > 500:
+        if not (reason := " ".join(reason.split())) or len(reason) > 500:
             raise BadRequest(f"a drain of {name} needs a reason of 1 … 500 characters")
         now = self._context.clock()
 
@@ -77,6 +80,7 @@ class ResourceVerbs(Verbs):
             sql.record(transaction, now, who.user, "drain", name, reason)
 
         await self._context.store.write(operation, lambda _none: self._set_drained(name, reason))
+        log.info("drained", extra={"resource": name, "user": who.user, "reason": reason})
         return self._view(name)
 
     async def resume(self, who: Identity, resource: str) -> verbs.ResourceView:
@@ -97,6 +101,7 @@ class ResourceVerbs(Verbs):
             sql.record(transaction, now, who.user, "resume", name)
 
         await self._context.store.write(operation, lambda _none: self._set_drained(name, None))
+        log.info("resumed", extra={"resource": name, "user": who.user})
         return self._view(name)
 
     async def reconfigure(self, who: Identity) -> list[str]:

@@ -66,6 +66,22 @@ def bind_unix(path: Path, mode: int = 0o660, group: str | None = None) -> socket
     return listener
 
 
+def bound_at(path: Path) -> tuple[int, int] | None:
+    """Which file is at the path, for `unbind`; None if there is none."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def unbind(path: Path, ours: tuple[int, int] | None) -> None:
+    """Remove our socket from the file system at a clean stop; one that a successor bound there stays."""
+    if ours is not None and bound_at(path) == ours:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
 def bind_tcp(host: str, port: int) -> socket.socket:
     """A listening TCP socket; port 0 takes any free one.
 

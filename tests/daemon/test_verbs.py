@@ -302,6 +302,12 @@ async def test_only_administrators_drain(tmp_path: Path) -> None:
                 await site.service.drain(who, "TWIN", "x")
 
 
+async def test_the_reason_of_a_drain_is_one_line(tmp_path: Path) -> None:
+    async with a_site(tmp_path) as site:
+        view = await site.service.drain(ROOT, "TWIN", "laser\nservice ")
+        assert view.drained_reason == "laser service"
+
+
 # -- sessions
 async def test_a_slurm_job_has_one_session_however_often_it_is_opened(tmp_path: Path) -> None:
     async with a_site(tmp_path) as site:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from qpud.core.errors import Conflict, Invalid, Unavailable
-from qpud.site.peer import bind_tcp, bind_unix, peer_credentials, private_folder, user_id, user_name
+from qpud.site.peer import bind_tcp, bind_unix, bound_at, peer_credentials, private_folder, unbind, user_id, user_name
 
 is_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give things away")
 
@@ -95,6 +95,21 @@ def test_a_living_daemon_keeps_its_socket_when_another_is_refused(tmp_path: Path
         with pytest.raises(Conflict):
             bind_unix(tmp_path / "s")
         client.connect(str(tmp_path / "s"))
+
+
+def test_a_stopped_daemon_leaves_no_socket(tmp_path: Path) -> None:
+    bind_unix(tmp_path / "s").close()
+    unbind(tmp_path / "s", bound_at(tmp_path / "s"))
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_stopping_daemon_leaves_the_socket_of_its_successor(tmp_path: Path) -> None:
+    bind_unix(tmp_path / "s").close()
+    ours = bound_at(tmp_path / "s")
+    (tmp_path / "s").rename(tmp_path / "old")  # keeps the inode's number taken
+    with bind_unix(tmp_path / "s"):
+        unbind(tmp_path / "s", ours)
+        assert (tmp_path / "s").exists()
 
 
 def test_a_file_in_the_way_is_not_removed(tmp_path: Path) -> None:
