@@ -2,8 +2,7 @@
 
 A 4 KB document costs tens of microseconds. What passes here can still be refused by the worker, which asks Pulser;
 what Pulser lets through although it is wrong (NaN, variables as strings, 0 shots: facts/EMULATORS.md §4) is refused
-here. Two program forms are read: Pulser's abstract representation (version "1") and the AHS programs of CUDA-Q and
-Braket, whose numbers may be strings.
+here. Two program forms are read: Pulser's abstract representation (version "1") here, AHS programs in `ahs.py`.
 """
 
 from __future__ import annotations
@@ -17,6 +16,8 @@ from typing import Any
 
 import msgspec
 
+from qpud.core.ahs import AhsProgram, is_ahs, read_ahs
+from qpud.core.complaints import readable, short, uncapitalised
 from qpud.core.errors import BadRequest, Invalid
 
 MAX_DEPTH = 64  # nested lists and objects; Pulser's own documents need 8, deep expressions 20
@@ -94,42 +95,7 @@ class _Sequence(msgspec.Struct):
     layout: _Layout | None = None
 
 
-class _AhsRegister(msgspec.Struct):
-    sites: list[tuple[float | str, float | str]]
-    filling: list[int]
-
-
-class _Setup(msgspec.Struct):
-    ahs_register: _AhsRegister
-
-
-class _TimeSeries(msgspec.Struct):
-    times: list[float | str]
-    values: list[float | str]
-
-
-class _Field(msgspec.Struct):
-    time_series: _TimeSeries
-
-
-class _Driving(msgspec.Struct):
-    amplitude: _Field
-    detuning: _Field
-    phase: _Field
-
-
-class _Hamiltonian(msgspec.Struct):
-    drivingFields: list[_Driving]  # noqa: N815 (the wire's name)
-
-
-class _Ahs(msgspec.Struct):
-    setup: _Setup
-    hamiltonian: _Hamiltonian
-
-
 _DECODE_SEQUENCE = msgspec.json.Decoder(_Sequence).decode
-_DECODE_AHS = msgspec.json.Decoder(_Ahs).decode
-_DECODE_FORM = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def inspect(text: str) -> Facts:
@@ -148,7 +114,7 @@ def inspect(text: str) -> Facts:
         return _read(body)
     except msgspec.DecodeError as wrong:
         detail = str(wrong).removeprefix("JSON is malformed: ")
-        raise BadRequest(f"the sequence is not JSON: {_lower(detail)}") from None
+        raise BadRequest(f"the sequence is not JSON: {uncapitalised(detail)}") from None
     except RecursionError:
         raise BadRequest(_too_deep()) from None
 
@@ -174,7 +140,7 @@ def check_shots(shots: object) -> int:
         Invalid: 0, negative, a bool, a float or anything else; Pulser accepts some of these.
     """
     if isinstance(shots, bool) or not isinstance(shots, int):
-        raise Invalid(f"the number of shots must be an integer, not {_short(shots)}")
+        raise Invalid(f"the number of shots must be an integer, not {short(shots)}")
     if shots < 1:
         raise Invalid(f"the number of shots must be at least 1, not {shots}")
     return shots
@@ -192,9 +158,9 @@ def check_variables(facts: Facts, variables: Mapping[str, Any]) -> None:
     """
     expected = set(facts.variables) | ({"qubits"} if facts.mappable else set())
     if missing := [name for name in (*facts.variables, *sorted(expected)) if name not in variables]:
-        raise Invalid(f"the variable {_short(missing[0])} of the sequence has no value")
+        raise Invalid(f"the variable {short(missing[0])} of the sequence has no value")
     if unknown := [name for name in variables if name not in expected]:
-        raise Invalid(f"the sequence declares no variable {_short(unknown[0])}")
+        raise Invalid(f"the sequence declares no variable {short(unknown[0])}")
     for name, declared in facts.variables.items():
         _check_variable(name, declared, variables[name])
     if facts.mappable:
@@ -232,12 +198,14 @@ def _read(body: bytes) -> Facts:
     try:
         return _pulser_facts(_DECODE_SEQUENCE(body))
     except msgspec.ValidationError as wrong:
-        return _ahs_facts(body, _readable(wrong))
+        if not is_ahs(body):
+            raise Invalid(readable(wrong, "the sequence")) from None
+        return _ahs_facts(read_ahs(body))
 
 
 def _pulser_facts(sequence: _Sequence) -> Facts:
     if sequence.version != "1":
-        raise Invalid(f"the sequence has version {_short(sequence.version)}, only version '1' is known")
+        raise Invalid(f"the sequence has version {short(sequence.version)}, only version '1' is known")
     if not sequence.register:
         raise Invalid("the register of the sequence is empty")
     if not sequence.operations:
@@ -272,7 +240,7 @@ def _places(register: list[_Atom]) -> list[tuple[float | None, float | None, flo
 def _declared(variables: dict[str, _Declared]) -> dict[str, Variable]:
     for name, variable in variables.items():
         if variable.type not in ("int", "float"):
-            raise Invalid(f"the variable {_short(name)} has type {_short(variable.type)}, known are int and float")
+            raise Invalid(f"the variable {short(name)} has type {short(variable.type)}, known are int and float")
     return {
         name: Variable(variable.type, 1 if variable.value is None else len(variable.value))
         for name, variable in variables.items()
@@ -314,70 +282,30 @@ def _literal(value: object) -> float:
     return max(value, 0) if isinstance(value, int | float) else 0
 
 
-def _ahs_facts(body: bytes, why_not_pulser: str) -> Facts:
-    try:
-        keys = _DECODE_FORM(body)
-    except msgspec.ValidationError:
-        raise BadRequest("the sequence must be a JSON object") from None
-    if "setup" not in keys or "hamiltonian" not in keys:
-        raise Invalid(why_not_pulser)
-    try:
-        ahs = _DECODE_AHS(body)
-    except msgspec.ValidationError as wrong:
-        raise Invalid(_readable(wrong).replace("the sequence", "the AHS program", 1)) from None
-    return _check_ahs(ahs.setup.ahs_register, ahs.hamiltonian.drivingFields)
-
-
-def _check_ahs(register: _AhsRegister, driving: list[_Driving]) -> Facts:
-    sites = [(_number(x), _number(y)) for x, y in register.sites]
-    if len(register.filling) != len(sites):
-        raise Invalid(f"the AHS program has {len(sites)} sites but {len(register.filling)} values of filling")
-    if not (atoms := sum(1 for filled in register.filling if filled)):
-        raise Invalid("the register of the AHS program is empty")
-    if len(driving) != 1:
-        raise Invalid(f"the AHS program has {len(driving)} driving fields, exactly one is supported")
-    fields = (driving[0].amplitude, driving[0].detuning, driving[0].phase)
-    times = [_number(time) for field in fields for time in field.time_series.times]
-    for value in (value for field in fields for value in field.time_series.values):
-        _number(value)
-    return _facts_of_ahs(sites, register.filling, atoms, max(times, default=0.0))
-
-
-def _facts_of_ahs(sites: list[tuple[float, float]], filling: list[int], atoms: int, end: float) -> Facts:
+def _ahs_facts(program: AhsProgram) -> Facts:
     return Facts(
         kind=Kind.AHS,
         device=None,
         is_virtual=False,
-        atoms=atoms,
+        atoms=program.atoms,
         mappable=False,
-        traps=len(sites),
+        traps=len(program.sites),
         measured=True,
         variables={},
-        min_duration_ns=round(end * 1e9),
+        min_duration_ns=round(program.duration_seconds * 1e9),
         channels=1,
         operations=1,
-        register_digest=_digest([sites, filling]),
+        register_digest=_digest([program.sites, program.filling]),
     )
-
-
-def _number(value: float | str) -> float:
-    """A number of an AHS program: CUDA-Q writes strings of 8 decimals."""
-    try:
-        number = float(value)
-    except ValueError:
-        raise Invalid(f"the AHS program has {_short(value)} where a number is needed") from None
-    if not math.isfinite(number):
-        raise Invalid(f"the AHS program has {_short(value)} where a finite number is needed")
-    return number
 
 
 def _check_variable(name: str, declared: Variable, value: object) -> None:
     values = value if isinstance(value, list | tuple) else [value]
     if len(values) != declared.size:
-        raise Invalid(f"the variable {_short(name)} takes {declared.size} values, not {len(values)}")
+        raise Invalid(f"the variable {short(name)} takes {declared.size} values, not {len(values)}")
     for item in values:
         if not _fits(item, declared.type):
-            raise Invalid(f"the variable {_short(name)} takes {_WORDS[declared.type]}, not {_short(item)}")
+            raise Invalid(f"the variable {short(name)} takes {_WORDS[declared.type]}, not {short(item)}")
 
 
 _WORDS = {"int": f"integers up to {MAX_INTEGER}", "float": "finite numbers"}
@@ -394,7 +322,7 @@ def _fits(value: object, kind: str) -> bool:
 
 def _check_mapping(facts: Facts, mapping: object) -> None:
     if not isinstance(mapping, Mapping) or not mapping:
-        raise Invalid(f"the variable 'qubits' must map qubits to traps, not {_short(mapping)}")
+        raise Invalid(f"the variable 'qubits' must map qubits to traps, not {short(mapping)}")
     if len(mapping) > facts.atoms:
         raise Invalid(f"the variable 'qubits' maps {len(mapping)} qubits, the register has {facts.atoms}")
     _check_traps(mapping.values(), facts.traps)
@@ -404,28 +332,10 @@ def _check_traps(traps: Iterable[object], available: int) -> None:
     seen = set()
     for trap in traps:
         if isinstance(trap, bool) or not isinstance(trap, int) or not 0 <= trap < available:
-            raise Invalid(
-                f"the variable 'qubits' names trap {_short(trap)}, the layout has traps 0 to {available - 1}"
-            )
+            raise Invalid(f"the variable 'qubits' names trap {short(trap)}, the layout has traps 0 to {available - 1}")
         if trap in seen:
             raise Invalid(f"the variable 'qubits' puts two qubits on trap {trap}")
         seen.add(trap)
-
-
-def _readable(wrong: msgspec.ValidationError) -> str:
-    message = str(wrong)
-    if message.startswith("Object missing required field"):
-        return f"the sequence lacks the {_lower(message).removeprefix('object missing required ')}"
-    return f"the sequence is malformed: {_lower(message)}"
-
-
-def _lower(message: str) -> str:
-    return message[:1].lower() + message[1:]
-
-
-def _short(value: object) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 60 else f"{shown[:57]}..."
 
 
 def _digest(value: object) -> str:
