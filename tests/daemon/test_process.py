@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from tests.daemon.builders import sums
-from tests.daemon.harness import Daemon, a_daemon, open_session, submit
+from tests.daemon.harness import ROOT, Daemon, a_daemon, open_session, submit
 from tests.daemon.test_chaos import stored
 
 KILLS = 20
@@ -184,9 +184,11 @@ def test_killed_again_and_again_no_accepted_job_is_lost_and_none_is_counted_twic
             _load_and_kill(daemon, chance, accepted, 4.0 if long else 0.3)
         daemon.start()
         with daemon.client(60.0) as client:
-            for job in accepted:
+            found = {job["id"]: job["shots"] for job in client.get("/v1/jobs?limit=1000").json()["jobs"]}
+            assert accepted.items() <= found.items()
+            for job, shots in found.items():  # also those whose answer the kill came before
                 answer = client.get(f"/v1/jobs/{job}/result?wait=40").json()
-                assert (answer["job"]["state"], sum(answer["counts"].values())) == ("DONE", accepted[job]), answer
+                assert (answer["job"]["state"], sum(answer["counts"].values())) == ("DONE", shots), answer
         assert daemon.end() == 0
     except BaseException:
         print(daemon.log.read_text()[-8000:])
@@ -223,3 +225,27 @@ def _load_and_kill(daemon: Daemon, chance: random.Random, accepted: dict[int, in
     for each in users:
         each.join(25)
         assert not each.is_alive()
+
+
+BROKEN_SCHEDULER = """
+import asyncio, sys
+from qpud.cli import main
+from qpud.scheduler.runner import Runner
+
+async def run(self, in_flight):
+    await asyncio.sleep(0.2)
+    {how}
+
+Runner.run = run
+sys.exit(main(["serve", "--config", sys.argv[1]]))
+"""
+
+
+@pytest.mark.parametrize("how", ["raise ZeroDivisionError", "raise asyncio.CancelledError", "return"])
+def test_a_scheduler_task_that_ends_takes_the_process_down(tmp_path: Path, how: str) -> None:
+    daemon = Daemon(tmp_path, sys.executable)
+    command = [sys.executable, "-c", BROKEN_SCHEDULER.format(how=how), str(tmp_path / "qpud.conf")]
+    done = subprocess.run(command, capture_output=True, timeout=20, cwd=ROOT)
+    daemon.forget()
+    assert done.stdout.startswith(b"ready")
+    assert done.returncode not in (0, None), done.stderr
