@@ -22,9 +22,9 @@ _OWN = {
 
 def reason(job: Job, book: Book) -> Reason:
     """The one word for why an unfinished job waits; empty while it has the resource."""
-    if job.reason in BLOCKING:
-        return job.reason
     flight = book.flights.get(job.resource)
+    if job.reason in BLOCKING and not (job.reason is Reason.VALIDATING and _starts_nothing(flight)):
+        return job.reason
     if flight is None:
         return Reason.DOWN
     if flight.state == "unreachable":
@@ -32,6 +32,11 @@ def reason(job: Job, book: Book) -> Reason:
     if flight.job_id == job.id:
         return Reason.NONE
     return _reason_outside(job, book, flight)
+
+
+def _starts_nothing(flight: Flight | None) -> bool:
+    """Whether the resource itself is what a job waits for: a verdict would not help."""
+    return flight is None or flight.drained is not None or flight.state != "up"
 
 
 def _reason_outside(job: Job, book: Book, flight: Flight) -> Reason:

@@ -27,6 +27,7 @@ START_SECONDS = 120.0  # imports take 3 s warm, 10 s from a cold disk
 BACKOFF_FIRST, BACKOFF_MOST = 0.1, 60.0
 HEALTHY_SECONDS = 30.0  # a parent that lived so long starts the backoff anew
 MAX_VALIDATORS = 2
+DIED = "the worker process died"
 JOB_MEMORY = 8 << 30  # where the caller states no options: the defaults of MaxMemory and MaxRunTime
 JOB_SECONDS = 3600.0
 
@@ -193,11 +194,11 @@ class Workers:
             spec: Of the resource.
             shots: Of the whole job.
             seed: The same program, shots and seed give the same shots.
-            options: `backend` (qutip, sv, mps, product, random; default: by size), `max_atoms`, `memory` (bytes),
+            options: `emulator` (qutip, sv, mps, product, random; default: by size), `max_atoms`, `memory` (bytes),
                 `seconds` (wall).
 
         Returns:
-            Provenance: backend and versions.
+            Provenance: emulator and versions.
 
         Raises:
             WorkerFault: Refused, killed, out of memory or time. A cancelled call kills the child.
@@ -281,13 +282,13 @@ class Workers:
         while True:
             began = loop.time()
             self._settled.clear()
-            self._failure = "the worker process died"
+            self._failure = DIED
             try:
                 await self._run_once()
             except ConnectionError:
                 pass  # died with our request in its socket: like any death
             except (OSError, TimeoutError, msgspec.DecodeError) as broken:
-                self._failure = f"the worker {self._python} cannot be run: {broken or 'it did not start in time'}"
+                self._failure = f"the worker {self._python} cannot be run: {_reason(broken)}"
             finally:
                 self._fail_pending()
             pause = BACKOFF_FIRST if loop.time() - began > HEALTHY_SECONDS else min(pause * 2, BACKOFF_MOST)
@@ -306,6 +307,8 @@ class Workers:
                 pass
         finally:
             importing, self._writer = not self._settled.is_set(), None
+            if importing and self._failure == DIED:
+                self._failure = f"the worker {self._python} ended before it was ready: is it a Python with Pulser?"
             self._fail_pending()  # before the clean-up, which may take seconds
             self._ending = asyncio.create_task(_end(launched, listening, patience=0 if importing else 5))
             await asyncio.shield(self._ending)  # `close` may come now: it waits for it
@@ -325,6 +328,12 @@ class Workers:
         for future in self._pending.values():
             if not future.done():
                 future.set_result(_Answer(fault=self._failure))
+
+
+def _reason(broken: Exception) -> str:
+    if isinstance(broken, OSError) and broken.strerror:
+        return broken.strerror.lower()
+    return str(broken) or f"it did not start in {START_SECONDS:.0f} s"
 
 
 def _fields(program: Program, spec: DeviceSpec) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 
 from qpud.context import Context
-from qpud.drivers.base import Driver, Fault, Health
+from qpud.drivers.base import Driver, Fault, Health, HealthState
 from qpud.drivers.workers import WorkerFault
 from qpud.scheduler.runner import Runner
 
@@ -31,28 +31,39 @@ class Monitor:
         self._context = context
         self._driver = driver
         self._runner = runner
+        self._lacking = ""  # why there is no spec
 
     async def run(self) -> None:
         """Watch until cancelled."""
         while True:
-            has_spec = await self._refresh_spec()
+            await self._refresh_spec()
             is_up = self._runner.report(await self._health())
+            has_spec = self.name in self._context.specs
             await asyncio.sleep(CALM_SECONDS if has_spec and is_up else WORRIED_SECONDS)
 
     async def _health(self) -> Health:
-        return await self._driver.health()
+        """The driver's word; a resource that never told its device spec cannot run anything either."""
+        health = await self._driver.health()
+        if health.state is HealthState.UP and self.name not in self._context.specs:
+            return Health(state=HealthState.DOWN, message=self._lacking)
+        return health
 
-    async def _refresh_spec(self) -> bool:
+    async def _refresh_spec(self) -> None:
         try:
             spec = await self._driver.spec()
         except (Fault, WorkerFault) as fault:
             self._context.metrics.driver_error(self.name, "spec")
-            self._context.book.flights[self.name].message = fault.message
-            log.warning("no device spec", extra={"resource": self.name, "why": fault.message})
-            return self.name in self._context.specs
+            self._complain(fault.message)
+            return
+        self._lacking = ""
         known = self._context.specs.get(self.name)
         if known is None or known.hash != spec.hash:
             self._context.specs[self.name] = spec
             log.info("device spec", extra={"resource": self.name, "device": spec.name, "hash": spec.hash})
             self._context.wake(self.name)
-        return True
+
+    def _complain(self, why: str) -> None:
+        """Once for each reason: it is asked again every two seconds, maybe all night."""
+        if why != self._lacking:
+            log.warning("no device spec", extra={"resource": self.name, "why": why})
+        self._lacking = why

@@ -122,7 +122,13 @@ def said(book: Book, job_id: int) -> tuple[Reason, str]:
     return explain.reason(job, book), explain.sentence(job, book, a_policy())
 
 
-@pytest.mark.parametrize("reason", [Reason.VALIDATING, Reason.HELD, Reason.HELD_ADMIN, Reason.CANCELING])
+def test_a_verdict_is_not_what_a_job_waits_for_while_its_resource_starts_nothing() -> None:
+    book = a_book(a_job(reason=Reason.VALIDATING))
+    book.flights["TWIN"].drained = "laser"
+    assert said(book, 1) == (Reason.DRAINED, "waits: TWIN is drained (laser)")
+
+
+@pytest.mark.parametrize("reason", [Reason.HELD, Reason.HELD_ADMIN, Reason.CANCELING])
 def test_a_reason_of_the_job_itself_is_said_first(reason: Reason) -> None:
     book = a_book(a_job(reason=reason))
     book.flights["TWIN"].drained = "laser"

@@ -192,6 +192,12 @@ async def test_a_missing_interpreter_is_named(tmp_path: Path) -> None:
             await workers.versions()
 
 
+async def test_a_program_that_is_no_python_is_named() -> None:
+    async with started(Path("/bin/false")) as workers:
+        with pytest.raises(WorkerFault, match="/bin/false ended before it was ready"):
+            await workers.device_spec("AnalogDevice")
+
+
 async def test_the_worker_runs_from_a_read_only_folder_as_another_user_without_home(
     worker_python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
