@@ -72,7 +72,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     setup_seconds: float = 0.0  # the part of qpu_seconds spent on the register change
     message: str = ""  # one sentence for the user when not DONE
     transient: bool = False  # FAILED: worth another try (a flooded or restarting resource)
-    provenance: dict[str, str] = {}  # driver, backend, versions
+    provenance: dict[str, str] = {}  # driver, emulator, versions
 
 
 def merge_counts(into: dict[str, int], more: dict[str, int]) -> dict[str, int]:

@@ -124,7 +124,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     message: str  # one sentence if the job did not end well, else ""
     spec_hash: str | None
     seed: int | None
-    provenance: dict[str, str]  # driver, backend and versions
+    provenance: dict[str, str]  # driver, emulator and versions
     slices: list[SliceView]
     tags: tuple[str, ...] = ()
     variables: dict[str, Any] = {}

@@ -209,7 +209,7 @@ class EmulatorDriver:
                 shots=request.job_shots,
                 seed=request.seed,
                 options={
-                    "backend": None,  # by size
+                    "emulator": None,  # by size
                     "memory": self._policy.max_memory,
                     "seconds": self._policy.max_run_time,
                 },

@@ -247,7 +247,7 @@ class SimulatedDriver:
             spec = await self.spec()
         except Unreachable as fault:
             raise WorkerFault(fault.message) from fault
-        backend, reason = self._backend(request)
+        emulator, reason = self._emulator(request)
         limits = {"memory": self._policy.max_memory, "seconds": self._policy.max_run_time}
         provenance = await self._workers.evolve(
             request.job_id,
@@ -255,18 +255,18 @@ class SimulatedDriver:
             spec,
             shots=request.job_shots,
             seed=request.seed,
-            options={**backend, **limits},
+            options={**emulator, **limits},
         )
         return {**provenance, "driver": "simulated", "spec_hash": spec.hash, "counts": reason}
 
-    def _backend(self, request: SliceRequest) -> tuple[dict[str, str], str]:
+    def _emulator(self, request: SliceRequest) -> tuple[dict[str, str], str]:
         """The worker's option (by default it chooses by size), and words that tell where the counts come from."""
         if self._policy.counts is Counts.PRODUCT:
-            return {"backend": "product"}, "product state: independent atoms, no interaction"
+            return {"emulator": "product"}, "product state: independent atoms, no interaction"
         atoms, limit = _atoms_of(request.program.sequence), self._policy.max_atoms
         if atoms > limit:
             return {
-                "backend": "product"
+                "emulator": "product"
             }, f"product state: independent atoms, no interaction, as {atoms} exceed MaxAtoms {limit}"
         return {}, "emulation"
 

@@ -60,11 +60,11 @@ def evolve(
         sequence: From `programs.load`.
         shots: Of the whole job.
         seed: Of the job; any integer.
-        options: `backend` forces an emulator, `max_atoms` refuses above, `memory` in bytes bounds emu-sv.
+        options: `emulator` forces one, `max_atoms` refuses above, `memory` in bytes bounds emu-sv.
         progress: Called with the fraction done, by emu-sv and emu-mps.
 
     Returns:
-        The shots and the provenance: backend and version.
+        The shots and the provenance: emulator and version.
 
     Raises:
         Refusal: No emulator fits.
@@ -73,13 +73,13 @@ def evolve(
     atoms = len(sequence.register.qubit_ids)
     if atoms > (most := options.get("max_atoms") or atoms):
         raise Refusal(f"{atoms} atoms exceed MaxAtoms {most} of this emulator")
-    backend = options.get("backend") or "auto"
-    if backend == "auto":
-        backend = choose(sequence, options.get("memory") or 0)
-    if backend not in _RUN:
-        raise Refusal(f"there is no emulator {backend!r}, known are {', '.join(_RUN)}")
-    counts = _RUN[backend](sequence, shots, seed, progress)
-    return Shots(counts, seed), {"backend": backend, **_version(backend)}
+    emulator = options.get("emulator") or "auto"
+    if emulator == "auto":
+        emulator = choose(sequence, options.get("memory") or 0)
+    if emulator not in _RUN:
+        raise Refusal(f"there is no emulator {emulator!r}, known are {', '.join(_RUN)}")
+    counts = _RUN[emulator](sequence, shots, seed, progress)
+    return Shots(counts, seed), {"emulator": emulator, **_version(emulator)}
 
 
 def choose(sequence: Sequence, memory: int) -> str:
@@ -185,6 +185,6 @@ class _StepsOf(logging.Filter):
         return record.levelno >= logging.WARNING
 
 
-def _version(backend: str) -> dict[str, str]:
-    package = PACKAGES[backend]
+def _version(emulator: str) -> dict[str, str]:
+    package = PACKAGES[emulator]
     return {package: metadata.version(package)}

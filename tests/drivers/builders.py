@@ -108,7 +108,7 @@ class ProductWorkers:
         self.evolve_seconds = evolve_seconds
         self.fault = ""  # evolve fails with it
         self.evolved: list[int] = []
-        self.backends: list[str] = []
+        self.emulators: list[str] = []
         self._drawn: dict[int, list[str]] = {}
 
     async def open(self) -> None:
@@ -141,13 +141,13 @@ class ProductWorkers:
         self, job_id: int, program: Program, spec: DeviceSpec, *, shots: int, seed: int, options: dict[str, Any]
     ) -> dict[str, str]:
         self.evolved.append(job_id)
-        self.backends.append(options.get("backend", "auto"))
+        self.emulators.append(options.get("emulator", "auto"))
         await asyncio.sleep(self.evolve_seconds)
         if self.fault:
             raise WorkerFault(self.fault)
         atoms, draw = len(json.loads(program.sequence)["register"]), random.Random(seed)
         self._drawn[job_id] = [f"{draw.getrandbits(atoms):0{atoms}b}" for _ in range(shots)]
-        return {"backend": "coins"}
+        return {"emulator": "coins"}
 
     async def deal(self, job_id: int, first_shot: int, shots: int) -> dict[str, int]:
         if job_id not in self._drawn:

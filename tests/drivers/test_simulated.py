@@ -127,14 +127,14 @@ async def test_after_a_failed_emulation_the_next_slice_tries_again():
 
 
 @pytest.mark.parametrize(
-    ("settings", "backend"),
+    ("settings", "emulator"),
     [({}, "auto"), ({"counts": Counts.PRODUCT}, "product"), ({"max_atoms": ATOMS - 1}, "product")],
 )
-async def test_the_backend_follows_counts_and_max_atoms(settings, backend):
+async def test_the_emulator_follows_counts_and_max_atoms(settings, emulator):
     workers = ProductWorkers()
     async with opened(workers, **settings) as driver:
         await run(driver)
-    assert workers.backends == [backend]
+    assert workers.emulators == [emulator]
 
 
 async def test_counts_of_independent_atoms_are_never_passed_off_as_an_emulation():

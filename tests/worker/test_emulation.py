@@ -53,48 +53,48 @@ async def test_an_adiabatic_sweep_ends_in_the_antiferromagnetic_states(workers: 
 
 
 async def test_qutip_and_the_state_vector_agree(workers: Workers) -> None:
-    qutip = await counts(workers, sample("valid_n06.json"), 20_000, seed=1, backend="qutip")
-    vector = await counts(workers, sample("valid_n06.json"), 20_000, seed=2, backend="sv")
+    qutip = await counts(workers, sample("valid_n06.json"), 20_000, seed=1, emulator="qutip")
+    vector = await counts(workers, sample("valid_n06.json"), 20_000, seed=2, emulator="sv")
     assert distance(qutip, vector) < 0.04  # two perfect samples of 20 000 over 64 states differ by about 0.02
 
 
 async def test_qutip_and_tensor_networks_agree(workers: Workers) -> None:
-    qutip = await counts(workers, sample("valid_n04.json"), 5000, seed=1, backend="qutip")
-    network = await counts(workers, sample("valid_n04.json"), 5000, seed=2, backend="mps")
+    qutip = await counts(workers, sample("valid_n04.json"), 5000, seed=1, emulator="qutip")
+    network = await counts(workers, sample("valid_n04.json"), 5000, seed=2, emulator="mps")
     assert distance(qutip, network) < 0.05
 
 
-@pytest.mark.parametrize("backend", ["product", "qutip"])
-async def test_a_single_atom_follows_rabi(workers: Workers, backend: str) -> None:
+@pytest.mark.parametrize("emulator", ["product", "qutip"])
+async def test_a_single_atom_follows_rabi(workers: Workers, emulator: str) -> None:
     omega, delta, time = 5.0, 3.0, 0.400
     speed = math.hypot(omega, delta)
     expected = (omega / speed) ** 2 * math.sin(speed * time / 2) ** 2
-    found = await counts(workers, atoms_apart(1, drive(omega, delta, 400)), 20_000, backend=backend)
+    found = await counts(workers, atoms_apart(1, drive(omega, delta, 400)), 20_000, emulator=emulator)
     assert found.get("1", 0) / 20_000 == pytest.approx(expected, abs=0.015)
 
 
 async def test_independent_atoms_agree_with_qutip_on_phases(workers: Workers) -> None:
     pulses = (drive(8.0, 3.0, 100, 0.3), drive(5.0, -2.0, 148, 1.7), drive(4.0, 6.0, 200, -0.9))
-    product = await counts(workers, atoms_apart(1, *pulses), 20_000, backend="product")
-    qutip = await counts(workers, atoms_apart(1, *pulses), 20_000, backend="qutip")
+    product = await counts(workers, atoms_apart(1, *pulses), 20_000, emulator="product")
+    qutip = await counts(workers, atoms_apart(1, *pulses), 20_000, emulator="qutip")
     assert distance(product, qutip) < 0.02
 
 
 async def test_neighbours_are_blockaded_by_the_emulators_only(workers: Workers) -> None:
     pair = atoms_apart(2, drive(2 * math.pi, 0.0, 500), distance=5.0)
-    exact, independent = await counts(workers, pair), await counts(workers, pair, backend="product")
+    exact, independent = await counts(workers, pair), await counts(workers, pair, emulator="product")
     assert (exact.get("11", 0), independent.get("11", 0)) == (0, 1000)
 
 
 async def test_a_thousand_independent_atoms_are_cheap(workers: Workers) -> None:
-    found = await counts(workers, atoms_apart(1000, drive(2 * math.pi, 0.0, 250)), 500, backend="product")
+    found = await counts(workers, atoms_apart(1000, drive(2 * math.pi, 0.0, 250)), 500, emulator="product")
     assert fraction_of_ones(found) == pytest.approx(0.5, abs=0.01)
 
 
-@pytest.mark.parametrize("backend", ["qutip", "sv", "mps", "product", "random"])
-async def test_the_same_seed_draws_the_same_shots(workers: Workers, backend: str) -> None:
-    first = await counts(workers, sample("valid_n04.json"), 200, seed=9, backend=backend)
-    assert await counts(workers, sample("valid_n04.json"), 200, seed=9, backend=backend) == first
+@pytest.mark.parametrize("emulator", ["qutip", "sv", "mps", "product", "random"])
+async def test_the_same_seed_draws_the_same_shots(workers: Workers, emulator: str) -> None:
+    first = await counts(workers, sample("valid_n04.json"), 200, seed=9, emulator=emulator)
+    assert await counts(workers, sample("valid_n04.json"), 200, seed=9, emulator=emulator) == first
 
 
 async def test_another_seed_draws_other_shots(workers: Workers) -> None:
@@ -131,7 +131,7 @@ async def test_provenance_names_the_emulator_and_versions(workers: Workers) -> N
     spec = await emulator_spec(workers)
     provenance = await workers.evolve(job, sample("valid_n04.json"), spec, shots=1, seed=1, options={})
     workers.release(job)
-    assert provenance["backend"] == "qutip"
+    assert provenance["emulator"] == "qutip"
     assert {"pulser", "pulser-simulation"} < set(provenance)
 
 
@@ -140,8 +140,8 @@ async def test_provenance_names_the_emulator_and_versions(workers: Workers) -> N
     [
         ({"max_atoms": 4}, "20 atoms exceed MaxAtoms 4"),
         ({"seconds": 0.5}, "MaxRunTime 0.5 s"),
-        ({"memory": 50 << 20, "backend": "sv"}, "MaxMemory 50 MiB"),
-        ({"backend": "abacus"}, "no emulator 'abacus'"),
+        ({"memory": 50 << 20, "emulator": "sv"}, "MaxMemory 50 MiB"),
+        ({"emulator": "abacus"}, "no emulator 'abacus'"),
     ],
 )
 async def test_a_limit_is_named_and_repeating_does_not_help(
