@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import os
 import signal
@@ -18,7 +17,6 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import IO
 
 import uvloop
 
@@ -29,7 +27,7 @@ from qpud.api.server import Server
 from qpud.config import warnings
 from qpud.context import Context
 from qpud.core.book import Book
-from qpud.core.errors import Conflict, QpudError, Unavailable
+from qpud.core.errors import QpudError, Unavailable
 from qpud.core.policy import AuthType, Policy, UnixListen
 from qpud.drivers.base import Driver
 from qpud.drivers.registry import DriverMissing, make_driver
@@ -41,6 +39,7 @@ from qpud.service.reaper import Reaper
 from qpud.site.lacking import lacking
 from qpud.site.munge import Munge
 from qpud.site.peer import bind_tcp, bind_unix, bound_at, unbind, user_id, user_name
+from qpud.site.state import one_daemon
 from qpud.store.store import Snapshot, Store
 from qpud.telemetry.logs import to_stderr
 from qpud.telemetry.metrics import Metrics
@@ -77,7 +76,7 @@ def serve(policy: Policy, policy_path: Path | None) -> int:
     for doubt in (*warnings(policy), *lacking(policy)):
         log.warning(doubt)
     try:
-        with _one_daemon(policy.daemon.state_save_location):
+        with one_daemon(policy.daemon.state_save_location):
             _run(policy, policy_path)
     except (QpudError, DriverMissing, OSError) as failure:
         print(f"qpud: {failure}", file=sys.stderr)
@@ -91,18 +90,6 @@ def _run(policy: Policy, policy_path: Path | None) -> None:
         uvloop.run(_serve(policy, policy_path))
     except* _Stop:
         pass
-
-
-def _one_daemon(state: Path) -> IO[bytes]:
-    """Lock the state folder; the lock ends with the process."""
-    state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = (state / "qpud.lock").open("ab")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        raise Conflict(f"another qpud serves {state}: stop it first, or choose another StateSaveLocation") from None
-    return lock
 
 
 async def _serve(policy: Policy, policy_path: Path | None) -> None:

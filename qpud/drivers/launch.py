@@ -76,7 +76,7 @@ async def _start(python: Path, theirs: socket.socket, settings: Settings, folder
 
 
 def _environment(folder: str) -> dict[str, str]:
-    """Ours and the system's words; HOME, tokens and PYTHON* of the daemon stay out."""
-    kept = {name: value for name, value in os.environ.items() if name in KEPT_ENVIRONMENT or name.startswith("QPUD_")}
+    """The system's words; HOME, tokens (QPUD_TOKEN too) and PYTHON* of the daemon stay out."""
+    kept = {name: value for name, value in os.environ.items() if name in KEPT_ENVIRONMENT}
     threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     return {**kept, **threads, "MPLCONFIGDIR": folder}

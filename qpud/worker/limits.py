@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38  # linux/prctl.h
 
 
 def fork(serve: Callable[[socket.socket], None], *, memory: int, niceness: int) -> tuple[int, socket.socket]:
@@ -44,6 +44,7 @@ def _be_child(
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.nice(niceness)
         limit_memory(memory)
+        write_nothing()
         random.seed()
         serve(sock)
         code = 0
@@ -62,7 +63,13 @@ def limit_memory(extra: int) -> None:
     """Allow `extra` bytes of address space beyond what is mapped now; MemoryError beyond."""
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (mapped + extra, mapped + extra))
+
+
+def write_nothing() -> None:
+    """No files, no core dumps, and no rights by set-uid programs: a child computes and answers."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # pipes and sockets are no files
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
 def _close_all_but(keep: int) -> None:
