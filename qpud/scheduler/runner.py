@@ -223,6 +223,8 @@ class Runner:
         for attempt in itertools.count():
             try:
                 await self._write(ended, start)
+                if attempt:
+                    self._context.book.flights[self._name].message = ""
                 break
             except Conflict:
                 if start is None or start.job.id in self._context.book.jobs:

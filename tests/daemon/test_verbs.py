@@ -21,6 +21,7 @@ from qpud.core.errors import (
     LimitExceeded,
     NotFound,
     QpudError,
+    StorageFull,
     Unauthenticated,
 )
 from qpud.core.identity import Identity, Proof
@@ -774,3 +775,85 @@ async def test_a_garbled_cancel_outcome_still_ends_the_job(tmp_path: Path) -> No
         site.qpu.finish(0, state=OutcomeState.FAILED, message="stopped", transient=False)
         job = await site.end(job)
         assert (job.state, job.reason) == (CANCELED, Reason.USER)
+
+
+# -- what goes wrong meanwhile
+def full_disk(site: Site, *, after: int) -> Any:
+    """Let all but the first writes fail; returns what makes room again."""
+    store: Any = site.context.store
+    real, left = store.write, [after]
+
+    async def write(operation: Any, then: Any = None) -> Any:
+        left[0] -= 1
+        if left[0] < 0:
+            raise StorageFull("nothing can be stored in StateSaveLocation now (full): nothing was accepted")
+        return await real(operation, then)
+
+    def make_room() -> None:
+        store.write = real
+
+    store.write = write
+    return make_room
+
+
+async def test_jobs_of_a_session_that_closed_on_a_full_disk_are_canceled_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qpud.service.reaper._RETRY_SECONDS", 0.01)
+    async with a_site(tmp_path, Qpu()) as site:
+        await site.service.drain(ROOT, "TWIN", "x")
+        session = await site.session()
+        jobs = [await site.submit(session, 10) for _ in range(5)]
+        make_room = full_disk(site, after=1)
+        with pytest.raises(StorageFull):
+            await site.service.close_session(ALICE, session.id)
+        make_room()
+        assert {(job.state, job.reason) for job in await site.ended(*jobs)} == {(CANCELED, Reason.SESSION_CLOSED)}
+
+
+async def test_a_slice_that_ends_on_a_full_disk_is_kept_and_stored_later(tmp_path: Path) -> None:
+    async with a_site(tmp_path, Qpu()) as site:
+        job = await held_up(site)
+        make_room = full_disk(site, after=0)
+        site.qpu.finish()
+        await until(lambda: "StateSaveLocation" in site.book.flights["TWIN"].message)
+        with pytest.raises(StorageFull):
+            await site.submit(await _session_of(site, job), 10)
+        assert len(site.qpu.requests) == 1
+        make_room()
+        await site.in_flight(slices=2)
+        assert site.book.flights["TWIN"].message == ""
+        assert (await site.job(job)).shots_done == 10
+
+
+async def _session_of(site: Site, job: Job) -> Session:
+    return await site.service.get_session(ALICE, job.session_id)
+
+
+async def test_jobs_of_a_queue_that_a_reload_removes_go_on_last(tmp_path: Path) -> None:
+    async with a_site(tmp_path, Qpu()) as site:
+        first = await held_up(site)
+        prod = await site.submit(await site.session(queue="production"), 10)
+        policy = site.context.policy
+        queues = {name: queue for name, queue in policy.queues.items() if name != "production"}
+        site.service._apply(msgspec.structs.replace(policy, queues=queues))
+        site.qpu.finish()
+        await site.in_flight(slices=2)
+        assert site.qpu.requests[-1].job_id == first.id
+        site.qpu.seconds = 0.0
+        site.qpu.finish()
+        assert [job.state for job in await site.ended(first, prod)] == [DONE, DONE]
+
+
+async def test_a_reload_that_raises_a_tier_takes_effect_at_the_next_boundary(tmp_path: Path) -> None:
+    async with a_site(tmp_path, Qpu()) as site:
+        first = await held_up(site)
+        other = await site.submit(await site.session(queue="test"), 10)
+        policy = with_queue(site.context.policy, "development", priority_tier=70)
+        site.service._apply(policy)
+        site.qpu.finish()
+        await site.in_flight(slices=2)
+        assert site.qpu.requests[-1].job_id == first.id
+        site.qpu.seconds = 0.0
+        site.qpu.finish()
+        await site.ended(first, other)
