@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from qpud.core.errors import BadRequest, Invalid, TooLarge
 
 T = TypeVar("T")
-BODY_SECONDS = 60.0  # a client that sends no more of its body for so long is gone
+BODY_SECONDS = 60.0  # for a whole body: nothing is known yet of who sends it
 WINDOW = {"gzip": 31, "x-gzip": 31, "deflate": 15}  # zlib's wbits of each Content-Encoding
 
 
@@ -64,6 +64,14 @@ async def read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
 
 
 async def _receive(receive: Receive, limit: int) -> bytes:
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await _joined(receive, limit)
+    except TimeoutError:
+        raise BadRequest(f"the body did not arrive whole within {BODY_SECONDS:g} s") from None
+
+
+async def _joined(receive: Receive, limit: int) -> bytes:
     chunks: list[bytes] = []
     size, more = 0, True
     while more:
@@ -76,11 +84,7 @@ async def _receive(receive: Receive, limit: int) -> bytes:
 
 
 async def _chunk(receive: Receive) -> tuple[bytes, bool]:
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            message = await receive()
-    except TimeoutError:
-        raise BadRequest(f"nothing more of the body arrived for {BODY_SECONDS:.0f} s") from None
+    message = await receive()
     if message["type"] == "http.disconnect":
         raise BadRequest("the connection was closed in the middle of the body")
     return message.get("body", b""), message.get("more_body", False)

@@ -165,6 +165,7 @@ async def open_session(parts: Parts, request: Request) -> Response:
             queue=ask.queue,
             share=ask.qpu_slots if ask.qpu_slots is not None else ask.share,
             hint=ask.hint or Hint.NONE,
+            with_token=False,
         ),
     )
     return Json(session_body(parts, grant.session), 201 if grant.created else 200)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import socket
 import struct
 from collections.abc import Generator, Sequence
@@ -17,22 +18,34 @@ from qpud.api.app import App
 KEEP_ALIVE_SECONDS = 75
 STOP_SECONDS = 2
 LARGEST_HEAD = 64 << 10  # bytes of request line and headers; httptools has no limit of its own
+HEAD_SECONDS = 30.0  # from the first byte of a head to its end
+OVER_TCP, OF_ONE_USER, OF_ALL_USERS = 1 / 2, 1 / 4, 7 / 8  # of the open files: the rest is root's and our own
 _UCRED = struct.Struct("iII")  # struct ucred of unix(7): pid, uid, gid
 
 
 class Protocol(HttpToolsProtocol):
     """One connection."""
 
+    uid: int | None = None  # of the peer; None over TCP
     _head_bytes = 0
     _in_head = True
+    _head_deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Note who is at the other end of a Unix socket; close connections that never ask anything."""
         super().connection_made(transport)
-        uid = peer_uid(transport.get_extra_info("socket"))
-        if uid is not None:
-            self.app_state = {**self.app_state, "peer_uid": uid}
-        self._close_when_idle()
+        self.uid = peer_uid(transport.get_extra_info("socket"))
+        if self.uid is not None:
+            self.app_state = {**self.app_state, "peer_uid": self.uid}
+        if self._is_one_too_many():
+            self._refuse("503 Service Unavailable", "unavailable", "there are too many connections: close some")
+        else:
+            self._close_when_idle()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._end_head_deadline()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse; refuse a head that does not end."""
@@ -40,10 +53,12 @@ class Protocol(HttpToolsProtocol):
         super().data_received(data)
         if not self._in_head:
             self._head_bytes = 0
+            self._end_head_deadline()
         elif self._head_bytes > LARGEST_HEAD:
             self.send_400_response(f"the request's head exceeds {LARGEST_HEAD} bytes")
-        elif not self.transport.is_closing() and self.timeout_keep_alive_task is None:
-            self._close_when_idle()
+        elif self._head_deadline is None and not self.transport.is_closing():
+            late = f"the request's head took longer than {HEAD_SECONDS:.0f} s"
+            self._head_deadline = self.loop.call_later(HEAD_SECONDS, self.send_400_response, late)
 
     def on_message_begin(self) -> None:
         """A request starts."""
@@ -57,10 +72,27 @@ class Protocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP, in JSON like everything else."""
-        body = b'{"detail":"%s","code":"bad_request"}' % msg.encode("ascii", "replace")
-        head = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n"
-        self.transport.write(head + b"content-length: %d\r\n\r\n" % len(body) + body)
+        self._refuse("400 Bad Request", "bad_request", msg)
+
+    def _refuse(self, status: str, code: str, sentence: str) -> None:
+        body = f'{{"detail":"{sentence}","code":"{code}"}}'
+        head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\nconnection: close\r\n"
+        self.transport.write(f"{head}content-length: {len(body)}\r\n\r\n{body}".encode("ascii", "replace"))
         self.transport.close()
+
+    def _is_one_too_many(self) -> bool:
+        """Whether the connection would leave too few files to others: nobody locks root out, or us out of the disk."""
+        if self.uid == 0:
+            return False
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        alike = sum(getattr(one, "uid", None) == self.uid for one in self.connections)
+        share = OVER_TCP if self.uid is None else OF_ONE_USER
+        return alike > share * files or len(self.connections) > OF_ALL_USERS * files
+
+    def _end_head_deadline(self) -> None:
+        if self._head_deadline is not None:
+            self._head_deadline.cancel()
+            self._head_deadline = None
 
     def _close_when_idle(self) -> None:
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)

@@ -15,6 +15,7 @@ import pytest
 import uvloop
 from fakes import Desk, a_job
 
+from qpud.api import bodies, server
 from qpud.api.server import LARGEST_HEAD, Server
 
 
@@ -175,3 +176,50 @@ async def test_one_connection_serves_many_requests(tmp_path: Path) -> None:
     async with serving(Desk(), tmp_path) as (_server, _running, port):
         answer = await raw(port, b"GET /accessible HTTP/1.1\r\nhost: x\r\n\r\n" * 3 + close)
     assert answer.count(b"HTTP/1.1 200 OK") == 4
+
+
+async def drip(port: int, first: bytes) -> bytes:
+    """What is answered to a client that sends a byte now and then and never comes to an end."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(first)
+    answer = asyncio.create_task(reader.read(4096))
+    async with asyncio.timeout(10):
+        while not answer.done():
+            writer.write(b"x")
+            await asyncio.wait((answer,), timeout=0.05)
+    writer.close()
+    return answer.result()
+
+
+async def test_a_head_that_only_drips_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "HEAD_SECONDS", 0.3)
+    async with serving(Desk(), tmp_path) as (_server, _running, port):
+        assert b"head took longer" in await drip(port, b"GET / HTTP/1.1\r\nx: ")
+
+
+async def test_a_body_that_only_drips_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.3)
+    async with serving(Desk(), tmp_path) as (_server, _running, port):
+        sent = b"POST /v1/jobs HTTP/1.1\r\nhost: q\r\ncontent-length: 100000\r\n\r\n"
+        assert b"did not arrive whole within 0.3 s" in await drip(port, sent)
+
+
+async def test_whoever_takes_all_connections_does_not_lock_root_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "OVER_TCP", 0.0)
+    monkeypatch.setattr(server, "peer_uid", lambda sock: 0 if sock.family == socket.AF_UNIX else None)
+    async with serving(Desk(), tmp_path) as (_server, _running, port), over_unix(tmp_path) as unix:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        assert b"503 Service Unavailable" in await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+        assert (await unix.get("/healthz")).status_code == 200
+
+
+async def test_one_user_leaves_connections_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "OF_ONE_USER", 0.0)
+    monkeypatch.setattr(server, "peer_uid", lambda sock: 1001 if sock.family == socket.AF_UNIX else None)
+    async with serving(Desk(), tmp_path) as (_server, _running, port), over_unix(tmp_path) as unix:
+        assert (await unix.get("/healthz")).status_code == 503
+        async with httpx.AsyncClient() as tcp:
+            assert (await tcp.get(f"http://127.0.0.1:{port}/healthz")).status_code == 200
