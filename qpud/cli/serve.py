@@ -9,7 +9,7 @@ import argparse
 import math
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -131,14 +131,14 @@ def _listing_mistakes() -> Iterator[None]:
 
 
 def _factor(text: str) -> float:
-    factor = float(text)
-    if not 0 < factor < math.inf:
-        raise ValueError
-    return factor
+    with suppress(ValueError):
+        if 0 < (factor := float(text)) < math.inf:
+            return factor
+    raise argparse.ArgumentTypeError(f"{text!r} is not a factor above 0, such as 100")
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:
-        raise ValueError
-    return port
+    with suppress(ValueError):
+        if 0 <= (port := int(text)) <= 65535:
+            return port
+    raise argparse.ArgumentTypeError(f"{text!r} is not a port, 0 (any free one) to 65535")

@@ -30,7 +30,9 @@ def one_daemon(state: Path) -> IO[bytes]:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.close()
-        raise Conflict(f"another qpud serves {state}: stop it first, or choose another StateSaveLocation") from None
+        raise Conflict(
+            f"another qpud serves {state}: stop it first, or choose another folder by StateSaveLocation or --state"
+        ) from None
     except BaseException:
         lock.close()
         raise
