@@ -27,7 +27,7 @@ from qpud.api.server import Server
 from qpud.config import warnings
 from qpud.context import Context
 from qpud.core.book import Book
-from qpud.core.errors import QpudError, Unavailable
+from qpud.core.errors import QpudError
 from qpud.core.policy import AuthType, Policy, UnixListen
 from qpud.drivers.base import Driver
 from qpud.drivers.registry import DriverMissing, make_driver
@@ -244,7 +244,7 @@ async def _reload(service: Service) -> None:
     try:
         for note in await service.reload("SIGHUP"):
             log.warning(note)
-    except (QpudError, Unavailable) as refusal:
+    except QpudError as refusal:
         log.error("the policy file was refused, the policy in force stays", extra={"why": str(refusal)})
     else:
         log.info("policy reloaded")

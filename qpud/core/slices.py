@@ -27,9 +27,6 @@ class SliceState(enum.StrEnum):
     UNKNOWN = "UNKNOWN"
 
 
-IN_FLIGHT = frozenset({SliceState.INTENT, SliceState.RUNNING, SliceState.UNKNOWN})
-
-
 class Slice(msgspec.Struct, frozen=True, kw_only=True):
     """Some shots of one job on the resource. Times are float seconds since the epoch, UTC."""
 

@@ -118,11 +118,13 @@ class EmulatorDriver:
         """Begin to emulate, or to deal if the job is emulated; the id is the tag.
 
         Raises:
-            Refused: More atoms than MaxAtoms, no readable program, or closed.
+            Refused: More atoms than MaxAtoms, no readable program, a worker that cannot be started, or closed.
             Unreachable: The worker does not answer.
         """
         if self._closed:
             raise Refused(f"emulator {self.name} is closed", transient=True)
+        if why := self._workers.failure:
+            raise Refused(why, transient=True)
         self._check_atoms(request.program)
         spec = await self.spec()
         if request.tag not in self._runs or self._runs[request.tag].ended_badly:
@@ -208,11 +210,7 @@ class EmulatorDriver:
                 spec,
                 shots=request.job_shots,
                 seed=request.seed,
-                options={
-                    "emulator": None,  # by size
-                    "memory": self._policy.max_memory,
-                    "seconds": self._policy.max_run_time,
-                },
+                options={"memory": self._policy.max_memory, "seconds": self._policy.max_run_time},
             )
             self._evolved[request.job_id] = {"driver": "emulator", **provenance}
         return self._evolved[request.job_id]

@@ -1,7 +1,8 @@
 """The daemon's side of the worker process: validation and emulation under another interpreter.
 
 One preloaded parent process, which forks children (qpud/worker/). It is started again when it dies, at growing
-intervals; who was waiting for an answer gets a WorkerFault at once, and emulated jobs must be evolved again.
+intervals; who was waiting for an answer gets a WorkerFault at once, and emulated jobs must be evolved again. Who asks
+between a death and the restart waits for it: a slice must not fail because it came in that second.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ class Workers:
             validation_timeout=validation_timeout,
         )
         self.ready = asyncio.Event()  # set while the parent answers
-        self._settled = asyncio.Event()  # set unless the parent is starting
+        self._settled = asyncio.Event()  # set unless the parent is starting, or about to be after a death
         self._failure = "the worker has not been started"
         self._versions: dict[str, str] = {}
         self._writer: asyncio.StreamWriter | None = None
@@ -119,6 +120,7 @@ class Workers:
             await self._runner
         if self._ending is not None:
             await self._ending
+        self._settled.set()  # nobody waits for another parent
         self._runner = self._ending = None
 
     @property
@@ -128,7 +130,7 @@ class Workers:
 
     @property
     def failure(self) -> str:
-        """Why the worker does not answer now, in one sentence; "" while it does or is starting."""
+        """Why the worker does not answer now, in one sentence; "" while it does, is starting or is being replaced."""
         return "" if self.ready.is_set() or not self._settled.is_set() else self._failure
 
     @property
@@ -194,8 +196,8 @@ class Workers:
             spec: Of the resource.
             shots: Of the whole job.
             seed: The same program, shots and seed give the same shots.
-            options: `emulator` (qutip, sv, mps, product, random; default: by size), `max_atoms`, `memory` (bytes),
-                `seconds` (wall).
+            options: `emulator` (qutip, sv, mps, product, random; default: by size), `memory` (bytes), `seconds`
+                (wall).
 
         Returns:
             Provenance: emulator and versions.
@@ -289,6 +291,7 @@ class Workers:
                 pass  # died with our request in its socket: like any death
             except (OSError, TimeoutError, msgspec.DecodeError) as broken:
                 self._failure = f"the worker {self._python} cannot be run: {_reason(broken)}"
+                self._settled.set()
             finally:
                 self._fail_pending()
             pause = BACKOFF_FIRST if loop.time() - began > HEALTHY_SECONDS else min(pause * 2, BACKOFF_MOST)
@@ -309,6 +312,7 @@ class Workers:
             importing, self._writer = not self._settled.is_set(), None
             if importing and self._failure == DIED:
                 self._failure = f"the worker {self._python} ended before it was ready: is it a Python with Pulser?"
+            self._settle(failed_to_start=importing)
             self._fail_pending()  # before the clean-up, which may take seconds
             self._ending = asyncio.create_task(_end(launched, listening, patience=0 if importing else 5))
             await asyncio.shield(self._ending)  # `close` may come now: it waits for it
@@ -321,8 +325,14 @@ class Workers:
             self._take(_decode(line))
         return bool(line)
 
+    def _settle(self, *, failed_to_start: bool) -> None:
+        """After a death, let new requests wait for the next parent; after a failed start, let them fail at once."""
+        if failed_to_start:
+            self._settled.set()
+        else:
+            self._settled.clear()
+
     def _fail_pending(self) -> None:
-        self._settled.set()
         self.ready.clear()
         self._progress.clear()
         for future in self._pending.values():

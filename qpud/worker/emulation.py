@@ -60,7 +60,7 @@ def evolve(
         sequence: From `programs.load`.
         shots: Of the whole job.
         seed: Of the job; any integer.
-        options: `emulator` forces one, `max_atoms` refuses above, `memory` in bytes bounds emu-sv.
+        options: `emulator` forces one, `memory` in bytes bounds emu-sv.
         progress: Called with the fraction done, by emu-sv and emu-mps.
 
     Returns:
@@ -70,12 +70,7 @@ def evolve(
         Refusal: No emulator fits.
     """
     seed = seed % 2**32
-    atoms = len(sequence.register.qubit_ids)
-    if atoms > (most := options.get("max_atoms") or atoms):
-        raise Refusal(f"{atoms} atoms exceed MaxAtoms {most} of this emulator")
-    emulator = options.get("emulator") or "auto"
-    if emulator == "auto":
-        emulator = choose(sequence, options.get("memory") or 0)
+    emulator = options.get("emulator") or choose(sequence, options.get("memory") or 0)
     if emulator not in _RUN:
         raise Refusal(f"there is no emulator {emulator!r}, known are {', '.join(_RUN)}")
     counts = _RUN[emulator](sequence, shots, seed, progress)

@@ -138,7 +138,6 @@ async def test_provenance_names_the_emulator_and_versions(workers: Workers) -> N
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"max_atoms": 4}, "20 atoms exceed MaxAtoms 4"),
         ({"seconds": 0.5}, "MaxRunTime 0.5 s"),
         ({"memory": 50 << 20, "emulator": "sv"}, "MaxMemory 50 MiB"),
         ({"emulator": "abacus"}, "no emulator 'abacus'"),
