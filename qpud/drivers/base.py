@@ -161,6 +161,10 @@ class Driver(Protocol):
 class WorkersProtocol(Protocol):
     """What drivers ask of the worker process; `qpud.drivers.workers.Workers` is the real one, see there."""
 
+    @property
+    def failure(self) -> str:
+        """Why the worker does not answer now, a slice is refused with it for later; "" while it does or is starting."""
+
     async def device_spec(self, device: str) -> DeviceSpec:
         """The abstract representation of a Pulser device by name, or of a file. Raises: WorkerFault."""
 

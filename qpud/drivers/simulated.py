@@ -162,6 +162,8 @@ class SimulatedDriver:
     def _refuse_if_told(self, faults: Faults) -> None:
         if not self._open:
             raise Refused(f"resource {self.name} is closed", transient=True)
+        if why := self._workers.failure:
+            raise Refused(f"resource {self.name} cannot emulate: {why}", transient=True)
         if faults.down:
             raise Refused(f"resource {self.name} is down", transient=True)
         if faults.refuse:

@@ -107,6 +107,7 @@ class ProductWorkers:
     def __init__(self, evolve_seconds: float = 0.0) -> None:
         self.evolve_seconds = evolve_seconds
         self.fault = ""  # evolve fails with it
+        self.failure = ""  # why nobody answers
         self.evolved: list[int] = []
         self.emulators: list[str] = []
         self._drawn: dict[int, list[str]] = {}

@@ -222,3 +222,12 @@ async def test_max_memory_fails_the_job_for_good(worker_python: Path) -> None:
         outcome = await run(driver, program=N10, job_shots=100_000_000)
     assert (outcome.state, outcome.transient) == (OutcomeState.FAILED, False)
     assert "MaxMemory 64 MiB" in outcome.message
+
+
+async def test_while_the_worker_cannot_be_started_a_slice_is_refused_for_later() -> None:
+    workers = ProductWorkers()
+    workers.failure = "the worker /opt/python cannot be run: permission denied"
+    async with opened(workers) as driver:
+        with pytest.raises(Refused, match="cannot be run: permission denied") as raised:
+            await driver.start(a_slice())
+    assert raised.value.transient

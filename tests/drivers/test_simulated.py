@@ -38,6 +38,15 @@ def total(outcome: Outcome) -> int:
     return sum(outcome.counts.values())
 
 
+async def test_while_the_worker_cannot_be_started_a_slice_is_refused_for_later():
+    workers = ProductWorkers()
+    workers.failure = "the worker /opt/python cannot be run: permission denied"
+    async with opened(workers) as driver:
+        with pytest.raises(Refused, match="cannot be run: permission denied") as raised:
+            await driver.start(a_slice())
+    assert raised.value.transient
+
+
 # -- time
 async def test_a_slice_takes_setup_and_shots_in_qpu_time_divided_by_the_speed_up():
     async with opened(setup_seconds=2.0) as driver:

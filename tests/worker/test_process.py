@@ -76,6 +76,15 @@ async def test_a_killed_worker_fails_what_waits_and_comes_back(worker_python: Pa
         assert (await workers.validate(sample("valid_n04.json"), 1, spec)).ok
 
 
+async def test_who_asks_just_after_a_death_waits_for_the_next_worker(worker_python: Path) -> None:
+    async with started(worker_python) as workers:
+        spec = await workers.device_spec("AnalogDevice")
+        os.kill(workers.pid or 0, signal.SIGKILL)
+        await until(lambda: not workers.ready.is_set())
+        assert workers.failure == ""
+        await workers.evolve(1, sample("valid_n04.json"), spec, shots=10, seed=1, options={})
+
+
 async def test_children_die_with_a_killed_parent(worker_python: Path) -> None:
     async with started(worker_python) as workers:
         task, _ = await evolving(workers)
