@@ -163,7 +163,7 @@ class WorkersProtocol(Protocol):
 
     @property
     def failure(self) -> str:
-        """Why the worker does not answer now, a slice is refused with it for later; "" while it does or is starting."""
+        """Why the worker does not answer now: slices are refused for later; "" while it does or is starting."""
 
     async def device_spec(self, device: str) -> DeviceSpec:
         """The abstract representation of a Pulser device by name, or of a file. Raises: WorkerFault."""
