@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -24,6 +25,7 @@ RETRY_SECONDS = 0.2
 """Pause before the second try; doubled for the third."""
 MAX_BODY = 32 << 20
 """Bytes of an answer, decompressed; larger ones are not read to the end."""
+_TOKEN = re.compile(r"[!-~]+")  # visible ASCII
 KEEPALIVE_SECONDS = 4.0
 """Idle connections are dropped before uvicorn's 5 s do it: a POST must not meet a dying connection."""
 
@@ -112,6 +114,8 @@ class OnPremClient:
             token = (await asyncio.to_thread(self._token_file.read_text)).strip()
         except (OSError, UnicodeDecodeError) as error:
             raise Away(f"resource {self._name}: TokenFile {self._token_file}: {error}", sent=False) from error
+        if not _TOKEN.fullmatch(token):  # and the header's own complaint would quote it
+            raise Away(f"resource {self._name}: TokenFile {self._token_file} holds no token: one word", sent=False)
         new, self._token = token != self._token, token
         return new
 

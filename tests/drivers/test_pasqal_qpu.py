@@ -393,6 +393,16 @@ async def test_a_missing_token_file_is_named(tmp_path):
         assert "nowhere" in (await driver.health()).message
 
 
+@pytest.mark.parametrize("text", ["secret\nsecret2\n", "secr\u00e9t", "sec\x00ret", "", "two secrets"])
+async def test_a_token_file_that_holds_no_token_is_named_without_what_it_holds(tmp_path, text):
+    token = tmp_path / "token"
+    token.write_text(text)
+    async with rig(token_file=token) as (_stub, driver):
+        message = (await driver.health()).message
+    assert f"TokenFile {token} holds no token" in message
+    assert "secr" not in message.replace(str(token), "")
+
+
 def test_a_missing_url_is_named():
     with pytest.raises(Fault, match="Url is missing"):
         qpu(None)
