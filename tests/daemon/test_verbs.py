@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import sqlite3
 import time
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from qpud.core.errors import (
     QpudError,
     StorageFull,
     Unauthenticated,
+    Unavailable,
 )
 from qpud.core.identity import Identity, Proof
 from qpud.core.job import Job, JobState, Reason
@@ -857,3 +859,19 @@ async def test_a_reload_that_raises_a_tier_takes_effect_at_the_next_boundary(tmp
         site.qpu.seconds = 0.0
         site.qpu.finish()
         await site.ended(first, other)
+
+
+async def test_a_database_that_another_process_locks_stops_nothing_for_longer_than_the_lock(tmp_path: Path) -> None:
+    async with a_site(tmp_path, Qpu()) as site:
+        job = await held_up(site)
+        session = await _session_of(site, job)
+        site.context.store._writer._connection.execute("PRAGMA busy_timeout = 20")
+        with contextlib.closing(sqlite3.connect(tmp_path / "state.sqlite", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            site.qpu.finish()
+            with pytest.raises(Unavailable, match="locked by another process"):
+                await site.submit(session, 10)
+            await until(lambda: "locked" in site.book.flights["TWIN"].message)
+            other.execute("ROLLBACK")
+        await site.in_flight(slices=2)
+        assert (await site.job(job)).shots_done == 10
