@@ -162,7 +162,17 @@ class QpudConnection(RemoteConnection):
         except HTTPError as refused:
             raise QpudError(_sentence(refused)) from None
         except URLError as gone:
+            if data and isinstance(gone.reason, (BrokenPipeError, ConnectionResetError)):
+                self._check_size(len(data))
             raise QpudError(f"qpud does not answer at {self._url}: {gone.reason}") from None
+
+    def _check_size(self, size: int) -> None:
+        """Say what qpud's lost answer said: it hangs up on a body that is too large, while the rest is on its way."""
+        limit = self._get("/v1/info")["max_body_size"]
+        if size > limit:
+            raise QpudError(
+                f"the body of {size} bytes exceeds MaxBodySize {limit} bytes: give fewer job_params to one run()"
+            )
 
 
 def _build(sequence: Sequence, params: JobParams) -> Sequence:

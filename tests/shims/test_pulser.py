@@ -65,6 +65,7 @@ def test_another_process_can_fetch_them_too(seen):
         ("unknown resource", "QpudError: resource 'NOWHERE' does not exist"),
         ("bad token", "QpudError: the session token"),
         ("no daemon", "QpudError: qpud does not answer at http://127.0.0.1:9: "),
+        ("too many jobs", "QpudError: the body of "),
         ("too many shots", "QpudError: 3000 "),
     ],
 )

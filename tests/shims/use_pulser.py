@@ -44,6 +44,7 @@ seen = {
     "pending": pending,
     "later": dict(later.results[0].final_bitstrings),
     "elsewhere": dict(QpudConnection()._fetch_result(later.batch_id, None)[0].final_bitstrings),
+    "too many jobs": error_of(lambda: backend.run(job_params=areas[:1] * 600)),
     "no runs": error_of(lambda: backend.run(job_params=[])),
     "open batch": error_of(backend.open_batch),
     "unknown resource": error_of(QpudConnection(qpu="NOWHERE").fetch_available_devices),
