@@ -4,8 +4,10 @@ ini       lines → sections of key and value, with line numbers
 keys      the keys of a section, derived from the fields of core/policy.py
 values    texts ⇄ durations, sizes, addresses
 read      sections → Policy, or ConfigError with every mistake
+mistakes  what is wrong and where, and the nearest valid name
 checks    what concerns several keys; warnings
-show      Policy → text; what needs a restart
+show      Policy → text
+reload    what a running daemon takes over, and what needs a restart
 sample    etc/qpud.conf
 dev       the policy of `serve --dev`
 """
