@@ -9,8 +9,8 @@ import pytest
 from qpud.core import verbs
 from qpud.core.errors import LimitExceeded, NotFound, Unauthenticated
 from qpud.core.identity import Identity, Proof
-from qpud.service import sessions
-from tests.daemon.builders import ALICE, BOB, ROOT, a_site
+from qpud.service import sessions, submit
+from tests.daemon.builders import ALICE, BOB, DONE, ROOT, SEQUENCE, a_site
 
 MUNGE_ROOT = Identity(user_id=0, user="root", proof=Proof.MUNGE)
 FOR_ALICE = verbs.OpenSession(user_id=ALICE.user_id, slurm_job_id="7")
@@ -69,3 +69,24 @@ async def test_one_session_does_not_give_tokens_without_end(tmp_path: Path, monk
             await site.session(slurm_job_id="7")
         await site.session(slurm_job_id="7", with_token=False)
         assert len(site.book.tokens) == 3
+
+
+async def test_what_is_remembered_of_sequences_is_bounded_in_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submit, "REMEMBERED_BYTES", 3 * len(SEQUENCE))
+    async with a_site(tmp_path) as site:
+        session = await site.session()
+        for number in range(10):
+            await site.submit(session, 10, sequence=SEQUENCE.replace('"test"', f'"tes{number}"'))
+        remembered = site.service._sequences.values()
+        assert 0 < sum(known.size for known in remembered) <= 3 * len(SEQUENCE)
+
+
+async def test_a_sequence_that_is_forgotten_at_once_is_run_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submit, "REMEMBERED_BYTES", 0)
+    async with a_site(tmp_path) as site:
+        job = await site.submit(await site.session(), 10)
+        assert (await site.end(job)).state is DONE
