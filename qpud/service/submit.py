@@ -31,14 +31,16 @@ from qpud.store.jobs import NewJob, canonical
 from qpud.store.writer import Transaction
 
 _REMEMBERED = 1024  # sequences whose facts are kept
+REMEMBERED_BYTES = 16 << 20  # of their texts: a text full of variables leaves facts of eight times its size
 _LARGEST_BATCH = 1000  # jobs in one request
 _LONGEST_NAME = 200
 
 
 class _Known(msgspec.Struct, frozen=True, gc=False):
-    """What is remembered of a sequence: its facts, and whether its text is committed."""
+    """What is remembered of a sequence: its facts, the length of its text, and whether that is committed."""
 
     facts: Facts
+    size: int
     is_stored: bool
 
 
@@ -58,6 +60,7 @@ class SubmitVerbs(Verbs):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self._sequences: OrderedDict[str, _Known] = OrderedDict()
+        self._remembered_bytes = 0
         self._arriving: Counter[tuple[int, str]] = Counter()  # (user id, queue) → jobs on their way to the store
         self._random = random.Random(secrets.randbits(128))  # noqa: S311  seeds of emulations, not secrets
 
@@ -164,7 +167,7 @@ class SubmitVerbs(Verbs):
         sequence_hash = hashlib.sha256(ask.sequence.encode("utf-8", "surrogatepass")).hexdigest()
         known = self._sequences.get(sequence_hash)
         if known is None:
-            known = _Known(inspect(ask.sequence), False)
+            known = _Known(inspect(ask.sequence), len(ask.sequence), False)
             self._remember(sequence_hash, known)
         check_variables(known.facts, ask.variables)
         return Program(
@@ -176,8 +179,10 @@ class SubmitVerbs(Verbs):
 
     def _remember(self, sequence_hash: str, known: _Known) -> None:
         self._sequences[sequence_hash] = known
-        if len(self._sequences) > _REMEMBERED:
-            self._sequences.popitem(last=False)
+        self._remembered_bytes += known.size
+        while len(self._sequences) > _REMEMBERED or self._remembered_bytes > REMEMBERED_BYTES:
+            _, forgotten = self._sequences.popitem(last=False)
+            self._remembered_bytes -= forgotten.size
 
     # -- all of them
     async def _commit(
@@ -257,7 +262,7 @@ class SubmitVerbs(Verbs):
             context.metrics.job_submitted(job.resource, job.queue)
         for sequence_hash in texts:
             if (known := self._sequences.get(sequence_hash)) is not None:
-                self._sequences[sequence_hash] = _Known(known.facts, True)
+                self._sequences[sequence_hash] = _Known(known.facts, known.size, True)
         for resource in {job.resource for job in jobs}:
             context.wake(resource)
 
