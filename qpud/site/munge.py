@@ -12,6 +12,7 @@ hang, not once per request.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import threading
@@ -24,6 +25,8 @@ import msgspec
 
 from qpud.core.errors import QpudError, Unauthenticated, Unavailable
 from qpud.site.libmunge import Code, Context, Libmunge, Option
+
+log = logging.getLogger(__name__)
 
 LONGEST_CREDENTIAL = 4096
 """Characters; qrmi's have 143. munged would take a megabyte of payload, which qpud has no use for."""
@@ -64,6 +67,7 @@ class Munge:
         self._context: Context | None = self._libmunge.new_context(self._socket)
         self._closed = threading.Event()
         self._refusing = threading.Event()
+        self._is_away = False  # as the log has it
 
     def __enter__(self) -> Self:
         return self
@@ -94,6 +98,7 @@ class Munge:
         code, uid, gid = self._libmunge.decode(text.encode("ascii"), context)
         if code != Code.SUCCESS:
             raise self._failure(code, context, time.monotonic() - started)
+        self._log_away("")
         encoded_at = float(self._libmunge.encoded_at(context))
         return MungeIdentity(uid=uid, gid=gid, encoded_at=encoded_at, ttl=self._libmunge.ttl(context))
 
@@ -128,11 +133,21 @@ class Munge:
 
     def _failure(self, code: int, context: Context, seconds: float) -> QpudError:
         if Code.BAD_CREDENTIAL <= code <= Code.UNAUTHORIZED:
+            self._log_away("")
             return Unauthenticated(_refusal(code))
+        self._log_away(self._libmunge.reason(context))
         if code in {Code.SOCKET, Code.TIMEOUT} and seconds > SLOW_SECONDS:
             self._refusing.set()
             threading.Thread(target=self._probe, name="qpud-munge-probe", daemon=True).start()
         return Unavailable(f"munged does not answer: {self._libmunge.reason(context)}")
+
+    def _log_away(self, why: str) -> None:
+        """Log that munged went away or came back, once each."""
+        if why and not self._is_away:
+            log.error("munged does not answer: credentials are refused with 503", extra={"why": why})
+        elif self._is_away and not why:
+            log.info("munged answers again")
+        self._is_away = bool(why)
 
     def _probe(self) -> None:
         """Wait until munged answers again, then lift the refusal. Runs in its own thread, with its own context."""

@@ -180,6 +180,22 @@ def test_a_munged_that_comes_back_is_used_at_once(
         assert late.decode(late.encode()).uid == os.geteuid()
 
 
+def test_the_log_says_once_that_munged_is_away_and_once_that_it_is_back(
+    start_munged: Callable[[Path], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Munge(tmp_path / "m" / "sock") as munge, caplog.at_level("INFO"):
+        for _ in range(3):
+            with pytest.raises(Unavailable):
+                munge.decode("MUNGE:AAAA:")
+        start_munged(tmp_path / "m")
+        for _ in range(3):
+            munge.decode(munge.encode())
+    assert [record.message for record in caplog.records] == [
+        "munged does not answer: credentials are refused with 503",
+        "munged answers again",
+    ]
+
+
 def test_a_munged_that_answers_slowly_is_waited_for_once_and_found_again(
     munge: Munge, start_munged: Callable[[Path], Path], tmp_path: Path
 ) -> None:
