@@ -119,4 +119,5 @@ def _shown(value: str) -> str:
 def _summary(mistakes: list[Mistake]) -> str:
     if len(mistakes) == 1:
         return str(mistakes[0])
-    return f"{mistakes[0].source} has {len(mistakes)} mistakes, the first: {mistakes[0]}"
+    source = mistakes[0].source
+    return f"{source} has {len(mistakes)} mistakes, `qpud check {source}` lists them, the first: {mistakes[0]}"

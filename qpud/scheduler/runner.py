@@ -305,7 +305,10 @@ class Runner:
         flight = self._context.book.flights[self._name]
         if (flight.state, flight.message) == (state, message):
             return
-        log.info("resource state", extra={"resource": self._name, "state": state, "why": message})
+        level = logging.INFO if state == "up" else logging.WARNING
+        log.log(
+            level, "resource state", extra={"resource": self._name, "state": state, "why": message or "it answers"}
+        )
         flight.state, flight.message = state, message
         self._context.metrics.resource_state(self._name, "drained" if flight.drained is not None else state)
         self._changed.set()

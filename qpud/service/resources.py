@@ -115,7 +115,9 @@ class ResourceVerbs(Verbs):
             Invalid: The file has mistakes; the policy in force stays.
         """
         require_admin(who, "reconfigure")
-        return await self.reload(who.user)
+        notes = await self.reload(who.user)
+        log.info("policy reloaded", extra={"user": who.user})
+        return notes
 
     async def reload(self, user: str) -> list[str]:
         """Reload the policy file for `user`, or for a SIGHUP; see `reconfigure`."""

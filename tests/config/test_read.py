@@ -169,7 +169,9 @@ def test_every_mistake_comes_at_once_in_the_order_of_the_file() -> None:
 
 
 def test_the_error_is_invalid_and_counts_the_mistakes() -> None:
-    with pytest.raises(Invalid, match=r"^q\.conf has 2 mistakes, the first: q\.conf:2: "):
+    with pytest.raises(
+        Invalid, match=r"^q\.conf has 2 mistakes, `qpud check q\.conf` lists them, the first: q\.conf:2: "
+    ):
         parse("[qpud]\nA = 1\nB = 2\n", "q.conf")
 
 
