@@ -164,6 +164,9 @@ class SessionVerbs(EndingVerbs):
             raise BadRequest(f"user id {ask.user_id} is outside 0 … {_LARGEST_UID}")
         if ask.slurm_job_id is not None and not 0 < len(ask.slurm_job_id) <= 64:
             raise BadRequest("a Slurm job id has 1 … 64 characters")
+        for what, text in (("Slurm job id", ask.slurm_job_id), ("account", ask.account)):
+            if not (text or "").isprintable():
+                raise BadRequest(f"the {what} has unprintable characters")
 
     def _new_session(self, user_id: int, ask: verbs.OpenSession) -> Session:
         now = self._context.clock()

@@ -21,7 +21,8 @@ class Lines(logging.Formatter):
 
 def _shown(value: object) -> str:
     text = str(value)
-    return repr(text) if any(mark in text for mark in (" ", "=", '"', "\n")) else text
+    is_plain = text.isprintable() and not any(mark in text for mark in (" ", "=", '"'))
+    return text if is_plain else repr(text)
 
 
 def to_stderr(level: str) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from qpud.core import verbs
-from qpud.core.errors import LimitExceeded, NotFound, Unauthenticated
+from qpud.core.errors import BadRequest, LimitExceeded, NotFound, Unauthenticated
 from qpud.core.identity import Identity, Proof
 from qpud.service import sessions, submit
+from qpud.telemetry.logs import Lines
 from tests.daemon.builders import ALICE, BOB, DONE, ROOT, SEQUENCE, a_site
 
 MUNGE_ROOT = Identity(user_id=0, user="root", proof=Proof.MUNGE)
@@ -90,3 +93,18 @@ async def test_a_sequence_that_is_forgotten_at_once_is_run_all_the_same(
     async with a_site(tmp_path) as site:
         job = await site.submit(await site.session(), 10)
         assert (await site.end(job)).state is DONE
+
+
+@pytest.mark.parametrize("ask", [{"slurm_job_id": "7\n2026 INFO forged"}, {"account": "\x1b[2Jphysics"}])
+async def test_a_session_carries_no_control_characters_to_logs_and_terminals(
+    tmp_path: Path, ask: dict[str, Any]
+) -> None:
+    async with a_site(tmp_path) as site:
+        with pytest.raises(BadRequest, match="unprintable"):
+            await site.session(**ask)
+
+
+@pytest.mark.parametrize("text", ["a b", "a\rb", "a\x1b[2Jb", "a=b", "a\u2028b"])
+def test_a_value_in_the_log_forges_no_line_and_no_field(text: str) -> None:
+    record = logging.makeLogRecord({"msg": "constant", "levelname": "INFO", "user": text})
+    assert Lines().format(record).endswith(f"INFO constant user={text!r}")
