@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from qpud.core.job import JobState, Reason
+from qpud.core.job import Job, JobState, Reason
 from qpud.core.policy import Policy
 from tests.daemon.builders import ALICE, CANCELED, DONE, ROOT, Site, a_life, a_policy, a_site, sums, until
 from tests.daemon.qpu import Qpu
@@ -24,13 +24,18 @@ async def crashed_in_flight(path: Path, qpu: Qpu, shots: int = 30, policy: Polic
     return site
 
 
+async def the_job(site: Site) -> Job:
+    """The only one, which may have ended already."""
+    return await site.service.get_job(ROOT, "1")
+
+
 async def test_a_slice_that_ended_while_the_daemon_was_away_is_adopted_and_the_job_goes_on(tmp_path: Path) -> None:
     qpu = Qpu()
     await crashed_in_flight(tmp_path, qpu)
     qpu.finish()
     qpu.seconds = 0.0
     async with a_site(tmp_path, qpu) as site:
-        job = await site.end(site.book.jobs[1])
+        job = await site.end(await the_job(site))
         assert (await site.result(job)).counts == every_shot_once(30)
         assert len(qpu.requests) == 3
     assert sums(tmp_path) == (30, 30, 30)
@@ -42,7 +47,7 @@ async def test_a_slice_that_the_resource_forgot_is_run_again_and_the_job_goes_on
     qpu.outcomes.clear()
     qpu.running, qpu.seconds = None, 0.0
     async with a_site(tmp_path, qpu) as site:
-        job = await site.end(site.book.jobs[1])
+        job = await site.end(await the_job(site))
         assert (await site.result(job)).counts == every_shot_once(30)
         assert "run again" in await site.story(job)
 
@@ -65,7 +70,7 @@ async def test_a_job_whose_session_was_closed_just_before_the_crash_ends_with_th
     await crashed_in_flight(tmp_path, qpu)
     close_session_behind_the_back(tmp_path)
     async with a_site(tmp_path, qpu) as site:
-        job = await site.end(site.book.jobs[1])
+        job = await site.end(await the_job(site))
         assert (job.state, job.reason, job.shots_done) == (CANCELED, Reason.SESSION_CLOSED, 1)
         assert qpu.canceled == [qpu.requests[0].tag]
     assert sums(tmp_path) == (1, 1, 1)
@@ -187,5 +192,5 @@ async def test_a_stop_in_mid_slice_loses_nothing(tmp_path: Path, lose_queued: bo
     qpu.seconds = 0.0
     qpu.finish()
     async with a_site(tmp_path, qpu) as site:
-        job = await site.end(site.book.jobs[1])
+        job = await site.end(await the_job(site))
         assert (await site.result(job)).counts == every_shot_once(30)
