@@ -94,11 +94,13 @@ def show(client: Client, args: argparse.Namespace) -> int:
 
 
 def _explained(client: Client, ref: str) -> dict[str, Any]:
-    """A job; an unfinished one with the sentence that the queue has for it."""
+    """A job; an unfinished or failed one with the daemon's sentence about it."""
     job: dict[str, Any] = client.get(_path(ref))
     if job["state"] not in TERMINAL:
         lines = client.get("/v1/queue", {"resource": job["resource"]})["queue"]
         job["explanation"] = next((line["explanation"] for line in lines if line["id"] == job["id"]), None)
+    elif job["state"] == "ERROR":
+        job["explanation"] = client.get(_path(ref) + "/result")["message"]
     return job
 
 

@@ -60,7 +60,9 @@ def _preload() -> dict[str, str]:
 
 def _missing(error: ImportError) -> str:
     name = error.name or str(error)
-    return f"the interpreter {sys.executable} (WorkerPython) cannot import the package {name}: {error}"
+    return (
+        f"the interpreter {sys.executable} (WorkerPython, --worker-python) cannot import the package {name}: {error}"
+    )
 
 
 def _serve(daemon: Lines, settings: Message) -> None:

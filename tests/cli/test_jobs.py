@@ -135,6 +135,13 @@ def test_show_of_an_ended_job_explains_its_reason_too(qpud: Any, daemon: Any) ->
     assert "2026-11-22 08:00:00" in text
 
 
+def test_show_of_a_failed_job_says_what_was_wrong(qpud: Any, daemon: Any) -> None:
+    failed = plain(job(state=ERROR, reason="ResourceFault"))
+    daemon.on("GET", "/v1/jobs/7", failed)
+    daemon.on("GET", "/v1/jobs/7/result", {"job": failed, "message": "25 atoms exceed MaxAtoms 20"})
+    assert "25 atoms exceed MaxAtoms 20" in qpud("show", "7").stdout
+
+
 def test_cancel_tells_the_truth_for_each_job_and_goes_on_after_a_failure(qpud: Any, daemon: Any) -> None:
     canceled = wire.CancelView(
         **msgspec.structs.asdict(job(id=9, state=JobState.CANCELED)),
