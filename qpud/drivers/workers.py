@@ -289,7 +289,7 @@ class Workers:
                 await self._run_once()
             except ConnectionError:
                 pass  # died with our request in its socket: like any death
-            except (OSError, TimeoutError, msgspec.DecodeError) as broken:
+            except (OSError, TimeoutError, ValueError, msgspec.DecodeError) as broken:  # ValueError: LINE_LIMIT
                 self._failure = f"the worker {self._python} cannot be run: {_reason(broken)}"
                 self._settled.set()
             finally:

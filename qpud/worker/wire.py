@@ -46,7 +46,9 @@ class Lines:
         if not arrived:
             return None
         self._pending += arrived
-        *lines, rest = self._pending.split(b"\n") if b"\n" in arrived else (self._pending,)
+        if b"\n" not in arrived:
+            return []
+        *lines, rest = self._pending.split(b"\n")
         self._pending = bytearray(rest)
         return [json.loads(line) for line in lines]
 

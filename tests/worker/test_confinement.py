@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from qpud.drivers.workers import Workers
-from tests.worker.test_process import children, started
+from qpud.drivers import launch
+from qpud.drivers.workers import WorkerFault, Workers
+from tests.worker.test_process import children, started, until
 
 pytestmark = pytest.mark.worker
 
@@ -34,3 +35,15 @@ async def test_a_child_fills_no_disk_dumps_no_core_and_gains_no_rights(worker_py
         for limit in ("Max file size", "Max core file size"):
             assert re.search(rf"{limit} +0 +0 ", limits), limits
         assert "NoNewPrivs:\t1" in (child / "status").read_text()
+
+
+async def test_an_answer_without_end_costs_a_restart_and_not_the_worker(
+    worker_python: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "LINE_LIMIT", 1024)  # more than the greeting, less than a device spec
+    async with started(worker_python) as workers:
+        with pytest.raises(WorkerFault):
+            await workers.device_spec("AnalogDevice")
+        monkeypatch.undo()
+        await until(workers.ready.is_set)
+        assert (await workers.device_spec("AnalogDevice")).name == "AnalogDevice"
