@@ -281,7 +281,7 @@ class Runner:
         cooling = self._cool_until - self._context.pulse()
         if self._cool_until and cooling <= 0:
             self._cool_until = 0.0
-            self._set_state("up", "")
+            self.report(await self._driver.health())
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(HEARTBEAT_SECONDS, cooling) if cooling > 0 else HEARTBEAT_SECONDS):

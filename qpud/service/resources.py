@@ -136,10 +136,9 @@ class ResourceVerbs(Verbs):
         """The scheduler's heartbeat and the store's readiness."""
         age = self._context.heartbeat()
         alive = age < STALE_HEARTBEAT_SECONDS
-        message = "ok" if alive else f"the scheduler's loop last turned {age:.0f} s ago"
-        return verbs.Health(
-            alive=alive, ready=alive and bool(self._context.waiters.open), heartbeat_age_seconds=age, message=message
-        )
+        trouble = self._context.store.trouble if alive else f"the scheduler's loop last turned {age:.0f} s ago"
+        ready = alive and not trouble and self._context.waiters.open
+        return verbs.Health(alive=alive, ready=ready, heartbeat_age_seconds=age, message=trouble or "ok")
 
     # -- parts
     async def _first_spec(self, name: str) -> DeviceSpec:

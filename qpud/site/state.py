@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 from typing import IO
 
-from qpud.core.errors import Conflict
+from qpud.core.errors import Conflict, Unavailable
 from qpud.site.peer import user_name
 
 LOCK = "qpud.lock"
@@ -20,7 +20,17 @@ def one_daemon(state: Path) -> IO[bytes]:
     Raises:
         Conflict: Another daemon uses it, it is another user's, or others may write to it: they could put a database
             or a link of theirs in the place of ours.
+        Unavailable: It cannot be made or written.
     """
+    try:
+        return _lock(state)
+    except OSError as error:
+        raise Unavailable(
+            f"StateSaveLocation {state} cannot be used: {(error.strerror or str(error)).lower()}"
+        ) from error
+
+
+def _lock(state: Path) -> IO[bytes]:
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     _require_own(state)
     # 0600, also if it is there: whoever may open the file may take the lock, and keep the daemon from starting

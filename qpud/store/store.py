@@ -60,6 +60,11 @@ class Store:
         """Commit one operation durably; see `Writer.run`."""
         return await self._writer.run(operation, then)
 
+    @property
+    def trouble(self) -> str:
+        """Why the last write could not be stored; empty once one could."""
+        return self._writer.trouble
+
     async def rows(self, statement: str, parameters: tuple[Any, ...] = ()) -> list[Row]:
         """All rows of a SELECT, in one hop to the reader's thread."""
         return list(await self._reader.execute_fetchall(statement, parameters))

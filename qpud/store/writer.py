@@ -59,6 +59,7 @@ class Writer:
         self._on_commit = on_commit
         self._inbox: queue.SimpleQueue[_Ticket | None] = queue.SimpleQueue()
         self._closed = False
+        self.trouble = ""  # why the last group could not be stored; "" once one could
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._work, name="qpud-writer", daemon=True)
         self._thread.start()
@@ -135,6 +136,8 @@ class Writer:
 
     def _deliver(self, group: list[_Ticket], seconds: float) -> None:
         self._on_commit(len(group), seconds)
+        troubles = [str(ticket.error) for ticket in group if isinstance(ticket.error, StorageFull | Unavailable)]
+        self.trouble = troubles[0] if troubles else ""
         for ticket in group:
             _settle(ticket)
 
