@@ -14,10 +14,7 @@ from qpud.core.session import Hint, Session
 
 
 class OpenSession(msgspec.Struct, frozen=True, kw_only=True):
-    """Ask for a session. `user_id` None means the caller; another's needs `Identity.may_open_for_others`.
-
-    `strict_share` is the Warden rule that a repeat with another share is a conflict.
-    """
+    """Ask for a session. `user_id` None means the caller; another's needs `Identity.may_open_for_others`."""
 
     user_id: int | None = None
     slurm_job_id: str | None = None
