@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from qpud.core.errors import Conflict
+from qpud.core.errors import Conflict, Unavailable
 from qpud.site.state import LOCK, one_daemon
 
 
@@ -38,7 +38,7 @@ def test_a_folder_that_others_may_write_is_refused(tmp_path: Path, mode: int) ->
 def test_a_link_in_the_place_of_the_lock_is_refused(tmp_path: Path) -> None:
     (tmp_path / "precious").touch()
     (tmp_path / LOCK).symlink_to(tmp_path / "precious")
-    with pytest.raises(OSError, match="symbolic"):
+    with pytest.raises(Unavailable, match="symbolic"):
         one_daemon(tmp_path)
 
 
@@ -47,3 +47,9 @@ def test_anothers_folder_is_refused(tmp_path: Path) -> None:
     os.chown(tmp_path, 4711, -1)
     with pytest.raises(Conflict, match="belongs to 4711"):
         one_daemon(tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(Unavailable, match=rf"StateSaveLocation {tmp_path}/file/state cannot be used: not a directory"):
+        one_daemon(tmp_path / "file" / "state")
