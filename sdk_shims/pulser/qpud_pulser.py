@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote
-from urllib.request import ProxyHandler, Request, build_opener
+from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
 from pulser import Sequence
 from pulser.backend.remote import (
@@ -35,6 +35,13 @@ ENDED = {"DONE", "CANCELED", "ERROR"}
 
 class QpudError(Exception):
     """What qpud refused, in its own sentence."""
+
+
+class _NoRedirect(HTTPRedirectHandler):
+    """urllib would send the token wherever a redirect points."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """The answer is an error."""
 
 
 class QpudConnection(RemoteConnection):
@@ -156,8 +163,8 @@ class QpudConnection(RemoteConnection):
         data = None if body is None else json.dumps(body).encode()
         request = Request(self._url + path, data, sent, method=method)
         try:
-            # No proxy: the token is for the daemon alone.
-            with build_opener(ProxyHandler({})).open(request, timeout=WAIT_SECONDS + 30) as answer:
+            # No proxy and no redirect: the token is for the daemon alone.
+            with build_opener(ProxyHandler({}), _NoRedirect).open(request, timeout=WAIT_SECONDS + 30) as answer:
                 return json.load(answer)
         except HTTPError as refused:
             raise QpudError(_sentence(refused)) from None
