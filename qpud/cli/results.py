@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import Any
 
 from qpud.cli.tables import bars, duration, fields, terminal_columns
@@ -40,7 +41,10 @@ def _origin(result: dict[str, Any]) -> list[tuple[str, object]]:
 
 
 def _slices(slices: list[dict[str, Any]]) -> str:
-    return f"{len(slices)}: " + ", ".join(str(one["shots_done"]) for one in slices) + " shots" if slices else ""
+    """How many, and the shots of each, equal neighbours together: a long job has hundreds."""
+    runs = [(shots, len(list(alike))) for shots, alike in groupby(one["shots_done"] for one in slices)]
+    parts = [f"{number} × {shots}" if number > 1 else str(shots) for shots, number in runs]
+    return f"{len(slices)}: {', '.join(parts)} shots" if slices else ""
 
 
 def _qpu_time(seconds: float) -> str:

@@ -199,6 +199,15 @@ def test_result_draws_the_counts_and_where_they_come_from(qpud: Any, daemon: Any
     assert "driver       emulator" in ended.stdout
 
 
+def test_result_tells_equal_slices_together(qpud: Any, daemon: Any) -> None:
+    done = job(state=DONE, shots_done=107)
+    shots = [20, 20, 20, 20, 7, 20]
+    answer = plain(result(done, {"01": 107})) | {"slices": [{"shots_done": number} for number in shots]}
+    daemon.on("GET", "/v1/jobs/7", plain(done))
+    daemon.on("GET", "/v1/jobs/7/result", answer)
+    assert "slices       6: 4 × 20, 7, 20 shots" in qpud("result", "7").stdout
+
+
 def test_result_of_a_failed_job_says_why_and_fails(qpud: Any, daemon: Any) -> None:
     failed = job(state=ERROR, reason="InvalidSequence")
     daemon.on("GET", "/v1/jobs/7", plain(failed))
