@@ -32,5 +32,6 @@ def to_stderr(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for chatty in ("httpx", "httpcore", "uvicorn"):  # a line for each poll, connection or stop is too much
+    for chatty in ("httpx", "httpcore"):  # a line for each poll or connection is too much
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # it warns of each bad request: whoever sends them is told

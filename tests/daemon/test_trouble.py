@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from qpud.core.job import Reason
 from qpud.scheduler import monitor
+from qpud.telemetry.logs import to_stderr
 from tests.daemon.builders import a_site, until
 from tests.daemon.qpu import SPEC, Qpu
 
@@ -65,3 +67,20 @@ async def test_the_same_trouble_is_logged_once(tmp_path: Path, impatient: None, 
             await until(lambda: asked > 5)
     assert [record.message for record in caplog.records].count("no device spec") == 1
     assert [record.message for record in caplog.records].count("resource state") == 1
+
+
+@pytest.fixture
+def logging_as_before() -> Any:
+    root, others = logging.getLogger(), [logging.getLogger(name) for name in ("httpx", "httpcore", "uvicorn")]
+    handlers, level, levels = root.handlers[:], root.level, [one.level for one in others]
+    yield
+    root.handlers[:] = handlers
+    for one, before in zip([root, *others], [level, *levels], strict=True):
+        one.setLevel(before)
+
+
+def test_bad_requests_leave_no_line_in_the_log_but_crashes_do(logging_as_before: None) -> None:
+    to_stderr("info")
+    server = logging.getLogger("uvicorn.error")
+    assert not server.isEnabledFor(logging.WARNING)
+    assert server.isEnabledFor(logging.ERROR)
