@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
 from collections import Counter
 from functools import partial
@@ -22,6 +23,8 @@ from qpud.service.ending import EndingVerbs
 from qpud.store import queries
 from qpud.store import sessions as sql
 from qpud.store.writer import Transaction
+
+log = logging.getLogger(__name__)
 
 LARGEST_SHARE = 10  # units, 10 = 100 %
 MOST_OPEN = 1000  # sessions that one user opens himself
@@ -56,7 +59,9 @@ class SessionVerbs(EndingVerbs):
                 return await self._grant(found, created=False, with_token=with_token)
         self._check_may_open(who)
         try:
-            return await self._grant(self._new_session(user_id, ask), created=True, with_token=with_token)
+            grant = await self._grant(self._new_session(user_id, ask), created=True, with_token=with_token)
+            _record("session opened for another user", who, grant.session)
+            return grant
         except Conflict:  # two opened the same Slurm job's session at once: the other one won
             if (found := self._found(user_id, ask)) is None:
                 raise
@@ -71,6 +76,7 @@ class SessionVerbs(EndingVerbs):
         session = await self._session(who, ref)
         if not session.is_open:
             return session
+        _record("session closed for another user", who, session)
         return await self.end_session(session, CloseReason.MANUAL)
 
     async def get_session(self, who: Identity, ref: str) -> Session:
@@ -210,6 +216,14 @@ class SessionVerbs(EndingVerbs):
             book.tokens[hashed] = session.id
             self._tokens[session.id] += 1
         self._context.metrics.sessions(len(book.sessions))
+
+
+def _record(what: str, who: Identity, session: Session) -> None:
+    """Log what was done for another: a credential of root can be stolen (facts/CONTRACTS §7)."""
+    if session.user_id != who.user_id:
+        about = {"user": session.user, "session": session.id, "slurm_job": session.slurm_job_id}
+        terms = {"queue": session.queue, "share": session.share}
+        log.info(what, extra={"by": who.user, "proof": who.proof, **about, **terms})
 
 
 def _store_grant(transaction: Transaction, *, session: Session, token: bytes | None, created: bool) -> None:

@@ -108,3 +108,18 @@ async def test_a_session_carries_no_control_characters_to_logs_and_terminals(
 def test_a_value_in_the_log_forges_no_line_and_no_field(text: str) -> None:
     record = logging.makeLogRecord({"msg": "constant", "levelname": "INFO", "user": text})
     assert Lines().format(record).endswith(f"INFO constant user={text!r}")
+
+
+async def test_what_is_opened_and_closed_for_others_is_on_record(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "qpud.service.sessions")
+    async with a_site(tmp_path) as site:
+        grant = await site.service.open_session(MUNGE_ROOT, FOR_ALICE)
+        await site.service.close_session(MUNGE_ROOT, grant.session.id)
+        own = await site.session()
+        await site.service.close_session(ALICE, own.id)
+    seen = [(one.msg, one.__dict__["by"], one.__dict__["proof"], one.__dict__["session"]) for one in caplog.records]
+    assert seen == [
+        (f"session {what} for another user", "root", Proof.MUNGE, grant.session.id) for what in ("opened", "closed")
+    ]
