@@ -88,10 +88,12 @@ class QpudConnection(RemoteConnection):
             job_params: `{"runs": shots, "variables": {…}}` for each job.
 
         Raises:
-            QpudError: qpud refused the batch, or, with `wait`, a job did not end well.
+            QpudError: qpud refused the batch.
+            RemoteResultsError: With `wait`: a job did not end well.
+            ValueError: No `job_params`, or an open batch.
         """
         if open or batch_id:
-            raise NotImplementedError("QpudConnection has no open batches: give all job_params to one run()")
+            raise ValueError("QpudConnection has no open batches: give all job_params to one run()")
         if not job_params:
             raise ValueError("job_params must hold at least one entry, such as {'runs': 500}")
         measured = self._add_measurement_to_sequence(self.update_sequence_device(sequence))
