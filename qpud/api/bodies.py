@@ -14,11 +14,21 @@ import msgspec
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from qpud.core.errors import BadRequest, Invalid, TooLarge
+from qpud.core.errors import BadRequest, Invalid, TooLarge, Unavailable
 
 T = TypeVar("T")
 BODY_SECONDS = 60.0  # for a whole body: nothing is known yet of who sends it
+MOST_ARRIVING = 64 << 20  # bytes of all unfinished bodies, or four of MaxBodySize: nobody has proved who he is yet
 WINDOW = {"gzip": 31, "x-gzip": 31, "deflate": 15}  # zlib's wbits of each Content-Encoding
+
+
+class Arriving:
+    """The bytes of all bodies that are not whole yet."""
+
+    __slots__ = ("size",)
+
+    def __init__(self) -> None:
+        self.size = 0
 
 
 class BoundedBody:
@@ -27,20 +37,40 @@ class BoundedBody:
     Args:
         app: The endpoint.
         limit: Gives MaxBodySize in bytes; a reload may change it.
+        arriving: Shared by all routes.
     """
 
-    def __init__(self, app: ASGIApp, limit: Callable[[], int]) -> None:
+    def __init__(self, app: ASGIApp, limit: Callable[[], int], arriving: Arriving) -> None:
         self._app = app
         self._limit = limit
+        self._arriving = arriving
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Read, then pass on. Raises: as `read_body`."""
-        body = await read_body(Headers(scope=scope), receive, self._limit())
+        """Read, then pass on. Raises: as `read_body`; Unavailable when too much arrives at once."""
+        body = await self._read(Headers(scope=scope), receive)
 
         async def whole() -> Message:
             return {"type": "http.request", "body": body, "more_body": False}
 
         await self._app(scope, whole, send)
+
+    async def _read(self, headers: Headers, receive: Receive) -> bytes:
+        limit, arriving, mine = self._limit(), self._arriving, 0
+
+        async def counted() -> Message:
+            nonlocal mine
+            message = await receive()
+            size = len(message.get("body", b""))
+            mine += size
+            arriving.size += size
+            if arriving.size > max(MOST_ARRIVING, 4 * limit):
+                raise Unavailable("too many request bodies arrive at once: try again")
+            return message
+
+        try:
+            return await read_body(headers, counted, limit)
+        finally:
+            arriving.size -= mine
 
 
 async def read_body(headers: Headers, receive: Receive, limit: int) -> bytes:

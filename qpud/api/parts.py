@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
 from qpud.api.auth import Authenticator
+from qpud.api.bodies import Arriving
 from qpud.api.waits import Waits
 from qpud.core.errors import NotFound
 from qpud.core.identity import Identity
@@ -28,6 +29,7 @@ class Parts:
     metrics: Metrics
     waits: Waits
     routes: Sequence[Route]
+    arriving: Arriving = field(default_factory=Arriving)
 
     def caller(self, request: Request) -> Identity:
         """Who is calling. Raises: Unauthenticated."""

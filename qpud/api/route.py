@@ -64,7 +64,7 @@ def starlette_routes(
         body_limit: Gives MaxBodySize in bytes.
         mount: The path under which the routes will be mounted.
     """
-    bounded = [Middleware(BoundedBody, body_limit)]
+    bounded = [Middleware(BoundedBody, body_limit, parts.arriving)]
     return [
         StarletteRoute(
             route.path.removeprefix(mount),

@@ -204,6 +204,25 @@ async def test_a_body_that_only_drips_is_refused(tmp_path: Path, monkeypatch: py
         assert b"did not arrive whole within 0.3 s" in await drip(port, sent)
 
 
+async def test_bodies_that_arrive_at_once_take_bounded_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "MOST_ARRIVING", 1000)
+    desk = Desk(max_body_size=1000)
+    async with serving(desk, tmp_path) as (_server, _running, port), httpx.AsyncClient() as client:
+        unfinished = [(await asyncio.open_connection("127.0.0.1", port))[1] for _ in range(4)]
+        for one in unfinished:
+            one.write(b"POST /v1/jobs HTTP/1.1\r\nhost: q\r\ncontent-length: 1000\r\n\r\n" + b"x" * 990)
+        url = f"http://127.0.0.1:{port}/v1/jobs"
+        async with asyncio.timeout(5):
+            while (refused := await client.post(url, content=b"x" * 100)).status_code != 503:
+                await asyncio.sleep(0.01)
+        assert "bodies arrive at once" in refused.text
+        for one in unfinished:
+            one.close()
+        async with asyncio.timeout(5):
+            while (await client.post(url, content=b"x" * 100)).status_code == 503:
+                await asyncio.sleep(0.01)
+
+
 async def test_whoever_takes_all_connections_does_not_lock_root_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
