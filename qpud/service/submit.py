@@ -19,6 +19,7 @@ from qpud.core.errors import BadRequest, Conflict, Forbidden, Invalid, LimitExce
 from qpud.core.identity import Identity
 from qpud.core.ids import LARGEST_JOB_ID, job_uid
 from qpud.core.job import Job, Reason
+from qpud.core.policy import QueuePolicy
 from qpud.core.sequence import Facts, check_shots, check_variables, inspect, register_hash
 from qpud.core.session import Session
 from qpud.core.verbs import JobRequest
@@ -118,23 +119,14 @@ class SubmitVerbs(Verbs):
 
     def _room_for(self, session: Session, more: int) -> ExitStack:
         """Room for jobs on their way to the store, until the book has them. Raises: LimitExceeded."""
-        where = (session.user_id, session.queue)
-        self._check_room(session, more, self._arriving[where])
-        self._arriving[where] += more
         room = ExitStack()
-        room.callback(self._arriving.subtract, {where: more})
-        return room
-
-    def _check_room(self, session: Session, more: int, arriving: int) -> None:
         queue = self.policy.queues.get(session.queue)
-        if queue is None or queue.max_submit_jobs is None:
-            return
-        have = self._context.book.unfinished_of_user(session.user_id, session.queue) + arriving
-        if have + more > queue.max_submit_jobs:
-            raise LimitExceeded(
-                f"{have} unfinished and {more} new jobs exceed MaxSubmitJobs {queue.max_submit_jobs}"
-                f" of queue {queue.name}"
-            )
+        if queue is not None and queue.max_submit_jobs is not None:
+            where = (session.user_id, session.queue)
+            _check_room(queue, self._context.book.unfinished_of_user(*where) + self._arriving[where], more)
+            self._arriving[where] += more
+            room.callback(self._arriving.subtract, {where: more})
+        return room
 
     # -- one job
     async def _accept(self, session: Session, ask: JobRequest) -> _Accepted:
@@ -276,3 +268,10 @@ def _check_digest(transaction: Transaction, user_id: int, key: str, digest: byte
     if found is not None and found[2] != digest:
         raise Conflict(f"Idempotency-Key {key[:64]!r} came with another request before: use a new key")
     return found is not None
+
+
+def _check_room(queue: QueuePolicy, have: int, more: int) -> None:
+    if queue.max_submit_jobs is not None and have + more > queue.max_submit_jobs:
+        raise LimitExceeded(
+            f"{have} unfinished and {more} new jobs exceed MaxSubmitJobs {queue.max_submit_jobs} of queue {queue.name}"
+        )

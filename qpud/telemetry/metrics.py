@@ -43,6 +43,7 @@ class Metrics:
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
+        self._bound_submitted: dict[tuple[str, str], Counter] = {}
         self._http: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}  # labels() costs more than inc()
         self._read_depths: Callable[[], Mapping[tuple[str, str, str], int]] = dict
         self._make_build_info()
@@ -130,7 +131,10 @@ class Metrics:
 
     def job_submitted(self, resource: str, queue: str) -> None:
         """Count an accepted job."""
-        self._submitted.labels(resource, queue).inc()
+        bound = self._bound_submitted.get((resource, queue))
+        if bound is None:
+            bound = self._bound_submitted[(resource, queue)] = self._submitted.labels(resource, queue)
+        bound.inc()
 
     def job_started(self, resource: str, queue: str, waited_seconds: float) -> None:
         """Count the first slice of a job and its wait since submission."""
