@@ -31,6 +31,7 @@ from qpud.store import slices as slices_sql
 log = logging.getLogger(__name__)
 
 _RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+_ATTEMPTS_PER_LOG_LINE = 12  # about one a minute: the log may lie on the same full disk
 _CHECKED_AHEAD = 16
 _COOLDOWN_SECONDS = (1.0, 2.0, 5.0, 15.0, 60.0)
 
@@ -225,6 +226,7 @@ class Runner:
                 await self._write(ended, start)
                 if attempt:
                     self._context.book.flights[self._name].message = ""
+                    log.info("slice boundaries are stored again", extra={"resource": self._name})
                 break
             except Conflict:
                 if start is None or start.job.id in self._context.book.jobs:
@@ -252,9 +254,9 @@ class Runner:
     async def _wait_for_store(self, attempt: int, error: QpudError) -> None:
         flight = self._context.book.flights[self._name]
         flight.message = error.message
-        log.error(
-            "a slice boundary cannot be stored, trying again", extra={"resource": self._name, "why": error.message}
-        )
+        if attempt % _ATTEMPTS_PER_LOG_LINE == 0:
+            why = {"resource": self._name, "why": error.message}
+            log.error("a slice boundary cannot be stored, trying again", extra=why)
         self._beat()
         await asyncio.sleep(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)])
 

@@ -171,9 +171,12 @@ def _readable(error: BaseException) -> BaseException:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        path, isolation_level=None, check_same_thread=False, timeout=5.0, cached_statements=256
-    )
+    try:
+        connection = sqlite3.connect(
+            path, isolation_level=None, check_same_thread=False, timeout=5.0, cached_statements=256
+        )
+    except sqlite3.Error as error:  # no permission: sqlite3 says no more than "unable to open database file"
+        raise Unavailable(f"the database {path} cannot be opened: {error}") from error
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from qpud.core.errors import StorageFull
 from qpud.core.job import Reason
-from qpud.scheduler import monitor
+from qpud.scheduler import monitor, runner
 from qpud.telemetry.logs import to_stderr
 from tests.daemon.builders import a_site, until
 from tests.daemon.qpu import SPEC, Qpu
@@ -67,6 +68,31 @@ async def test_the_same_trouble_is_logged_once(tmp_path: Path, impatient: None, 
             await until(lambda: asked > 5)
     assert [record.message for record in caplog.records].count("no device spec") == 1
     assert [record.message for record in caplog.records].count("resource state") == 1
+
+
+async def test_a_full_disk_is_logged_once_a_minute_and_once_when_there_is_room_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    monkeypatch.setattr(runner, "_RETRY_SECONDS", (0.001,))
+    tried = 0
+
+    async def write(operation: Any, then: Any = None) -> Any:
+        nonlocal tried
+        tried += 1
+        raise StorageFull("nothing can be stored in StateSaveLocation now (full): nothing was accepted")
+
+    async with a_site(tmp_path, Qpu()) as site:
+        job = await site.submit(await site.session())
+        await site.in_flight(job)
+        store: Any = site.context.store
+        real, store.write = store.write, write
+        with caplog.at_level("INFO"):
+            site.qpu.finish()
+            await until(lambda: tried == 10)
+            store.write = real
+            await site.end(job)
+    said = [record.message for record in caplog.records if "stored" in record.message]
+    assert said == ["a slice boundary cannot be stored, trying again", "slice boundaries are stored again"]
 
 
 @pytest.fixture

@@ -201,6 +201,12 @@ async def test_a_full_disk_at_the_start_is_told_in_one_sentence(small_disk: Path
         await Store.open(small_disk / "state.sqlite")
 
 
+async def test_a_database_that_cannot_be_opened_is_told_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "state.sqlite").mkdir()
+    with pytest.raises(Unavailable, match=r"state\.sqlite cannot be opened"):
+        await Store.open(tmp_path / "state.sqlite")
+
+
 async def test_a_file_that_is_no_database_is_told_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "state.sqlite").write_text("not a database, " * 100)
     with pytest.raises(Unavailable, match=r"state\.sqlite"):
