@@ -178,6 +178,8 @@ def _show_start(context: Context) -> None:
     context.metrics.sessions(len(context.book.sessions))
     for name, flight in context.book.flights.items():
         context.metrics.resource_state(name, "drained" if flight.drained is not None else flight.state)
+    for name in context.book.resources_gone:
+        log.warning("unfinished jobs wait for a resource that is not configured any more", extra={"resource": name})
     context.metrics.watch_depths(lambda: context.book.depths)
 
 

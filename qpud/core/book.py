@@ -143,6 +143,12 @@ class Book:
         if job_id is not None and job_id in self.jobs:
             self._file(self.jobs[job_id])
 
+    @property
+    def resources_gone(self) -> list[str]:
+        """Resources of unfinished jobs that are not configured any more."""
+        waiting = {resource for (resource, _queue, _state), number in self.depths.items() if number}
+        return sorted(waiting - set(self.flights))
+
     def current(self, resource: str) -> Job | None:
         """The job that has the resource, as it is now; None if it is idle or the job has ended."""
         return self.jobs.get(self.flights[resource].job_id or 0)

@@ -125,13 +125,22 @@ class JobVerbs(EndingVerbs):
         return await self._set_reason(job, after, f"released by {who.user}")
 
     async def queue(self, who: Identity, resource: str | None) -> list[verbs.QueueEntry]:
-        """Unfinished jobs of one resource (None: all) in the scheduler's order, at most 1000."""
-        names = [self.resource_name(resource)] if resource else list(self.policy.resources)
+        """Unfinished jobs of one resource (None: all) in the scheduler's order, at most 1000.
+
+        Jobs whose resource is not configured any more are shown too: nothing else tells that they wait.
+        """
+        gone = self._context.book.resources_gone
+        names = [*self.policy.resources, *gone]
+        if resource is not None:
+            names = [resource if resource in gone else self.resource_name(resource)]
         return [entry for name in names for entry in self._queue_of(who, name)][:_LONGEST_QUEUE]
 
     # -- parts
     def _queue_of(self, who: Identity, resource: str) -> list[verbs.QueueEntry]:
         book = self._context.book
+        if resource in book.resources_gone:
+            ordered = [job for job in book.jobs.values() if job.resource == resource]
+            return [self._entry(who, position, job) for position, job in enumerate(ordered[:_LONGEST_QUEUE])]
         current = book.current(resource)
         ordered = [current] if current else []
         ordered += [book.jobs[job_id] for job_id in book.pending[resource].in_order(_LONGEST_QUEUE)]

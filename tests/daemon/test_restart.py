@@ -147,6 +147,18 @@ async def test_a_job_of_a_resource_that_left_the_policy_waits_and_can_be_cancele
         assert (await site.end(kept)).state is DONE
 
 
+async def test_the_queue_shows_jobs_of_a_resource_that_left_the_policy(tmp_path: Path) -> None:
+    async with a_site(tmp_path, policy=a_policy("TWIN", "OTHER")) as site:
+        await site.service.drain(ROOT, "OTHER", "leaves")
+        kept = await site.submit(await site.session(), 10, resource="OTHER")
+    async with a_site(tmp_path) as site:
+        for asked in (None, "OTHER"):
+            [entry] = await site.service.queue(ALICE, asked)
+            assert (entry.job.id, entry.explanation) == (kept.id, "waits: resource OTHER is not configured any more")
+        await site.service.cancel_job(ALICE, str(kept.id))
+        assert await site.service.queue(ALICE, None) == []
+
+
 async def test_a_slice_in_flight_at_a_resource_that_left_is_adopted_when_it_comes_back(tmp_path: Path) -> None:
     qpu, both = Qpu(), a_policy("OTHER", "TWIN")
     site = await a_life(tmp_path, qpu, policy=both)
