@@ -91,7 +91,7 @@ async def test_a_full_disk_is_logged_once_a_minute_and_once_when_there_is_room_a
             await until(lambda: tried == 10)
             store.write = real
             await site.end(job)
-    said = [record.message for record in caplog.records if "stored" in record.message]
+    said = [record.message for record in caplog.records if "slice bound" in record.message]
     assert said == ["a slice boundary cannot be stored, trying again", "slice boundaries are stored again"]
 
 
