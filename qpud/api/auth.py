@@ -23,8 +23,8 @@ from starlette.requests import HTTPConnection
 from qpud.core.errors import Unauthenticated
 from qpud.core.identity import Identity, Proof
 from qpud.core.policy import AuthType, Policy
+from qpud.core.session import TOKEN_PREFIX
 
-TOKEN_PREFIX = "qpud_"  # noqa: S105  how our tokens begin, not one of them
 SESSION_HEADER = "x-warden-session"
 MUNGE_HEADER = "x-munge-cred"
 

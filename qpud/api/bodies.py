@@ -5,7 +5,6 @@ Starlette's own body limit is fixed at start, knows no Content-Encoding and answ
 
 from __future__ import annotations
 
-import asyncio
 import zlib
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -17,7 +16,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from qpud.core.errors import BadRequest, Invalid, TooLarge, Unavailable
 
 T = TypeVar("T")
-BODY_SECONDS = 60.0  # for a whole body: nothing is known yet of who sends it
 MOST_ARRIVING = 64 << 20  # bytes of all unfinished bodies, or four of MaxBodySize: nobody has proved who he is yet
 WINDOW = {"gzip": 31, "x-gzip": 31, "deflate": 15}  # zlib's wbits of each Content-Encoding
 
@@ -88,17 +86,9 @@ async def read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
     announced = headers.get("content-length", "")
     if announced.isdecimal() and int(announced[:19]) > limit:
         raise _too_large(f"of {int(announced[:19])} bytes", limit)
-    body = await _receive(receive, limit)
+    body = await _joined(receive, limit)
     encoding = headers.get("content-encoding")
     return body if encoding is None else inflate(body, encoding.strip().lower(), limit)
-
-
-async def _receive(receive: Receive, limit: int) -> bytes:
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            return await _joined(receive, limit)
-    except TimeoutError:
-        raise BadRequest(f"the body did not arrive whole within {BODY_SECONDS:g} s") from None
 
 
 async def _joined(receive: Receive, limit: int) -> bytes:

@@ -19,6 +19,7 @@ KEEP_ALIVE_SECONDS = 75
 STOP_SECONDS = 2
 LARGEST_HEAD = 64 << 10  # bytes of request line and headers; httptools has no limit of its own
 HEAD_SECONDS = 30.0  # from the first byte of a head to its end
+BODY_SECONDS = 60.0  # from the end of a head to that of its body: nothing is known yet of who sends it
 OVER_TCP, OF_ONE_USER, OF_ALL_USERS = 1 / 2, 1 / 4, 7 / 8  # of the open files: the rest is root's and our own
 _UCRED = struct.Struct("iII")  # struct ucred of unix(7): pid, uid, gid
 
@@ -29,7 +30,8 @@ class Protocol(HttpToolsProtocol):
     uid: int | None = None  # of the peer; None over TCP
     _head_bytes = 0
     _in_head = True
-    _head_deadline: asyncio.TimerHandle | None = None
+    _in_body = False
+    _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Note who is at the other end of a Unix socket; close connections that never ask anything."""
@@ -44,21 +46,21 @@ class Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
-        self._end_head_deadline()
+        self._end_deadline()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse; refuse a head that does not end."""
+        """Parse; refuse a head or a body that does not end. What comes in one piece needs no timer."""
         self._head_bytes += len(data)
         super().data_received(data)
         if not self._in_head:
             self._head_bytes = 0
-            self._end_head_deadline()
+        if not (self._in_head or self._in_body):
+            self._end_deadline()
         elif self._head_bytes > LARGEST_HEAD:
             self.send_400_response(f"the request's head exceeds {LARGEST_HEAD} bytes")
-        elif self._head_deadline is None and not self.transport.is_closing():
-            late = f"the request's head took longer than {HEAD_SECONDS:.0f} s"
-            self._head_deadline = self.loop.call_later(HEAD_SECONDS, self.send_400_response, late)
+        elif self._deadline is None and not self.transport.is_closing():
+            self._start_deadline()
 
     def on_message_begin(self) -> None:
         """A request starts."""
@@ -67,8 +69,14 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Its head has ended."""
-        self._in_head = False
+        self._in_head, self._in_body = False, True
+        self._end_deadline()
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Its body has ended."""
+        self._in_body = False
+        super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP, in JSON like everything else."""
@@ -89,10 +97,16 @@ class Protocol(HttpToolsProtocol):
         share = OVER_TCP if self.uid is None else OF_ONE_USER
         return alike > share * files or len(self.connections) > OF_ALL_USERS * files
 
-    def _end_head_deadline(self) -> None:
-        if self._head_deadline is not None:
-            self._head_deadline.cancel()
-            self._head_deadline = None
+    def _start_deadline(self) -> None:
+        seconds = HEAD_SECONDS if self._in_head else BODY_SECONDS
+        late = "the request's head" if self._in_head else "the body"
+        sentence = f"{late} did not arrive whole within {seconds:g} s"
+        self._deadline = self.loop.call_later(seconds, self.send_400_response, sentence)
+
+    def _end_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
     def _close_when_idle(self) -> None:
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)

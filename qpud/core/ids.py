@@ -14,7 +14,7 @@ def job_uid(job_id: int, randomness: int) -> str:
 
     Args:
         job_id: 1 … 2³¹−1.
-        randomness: 90 random bits, so that nobody guesses another's uuid from the id.
+        randomness: 90 random bits, so that uuids of several daemons differ.
     """
     digits = f"{randomness & ((1 << 90) - 1):023x}"
     variant = "89ab"[int(digits[0], 16) & 3]

@@ -6,6 +6,8 @@ import enum
 
 import msgspec
 
+TOKEN_PREFIX = "qpud_"  # noqa: S105  how session tokens begin, not one of them
+
 
 class Hint(enum.StrEnum):
     """The user's word on the workload; it may reorder, it never entitles."""

@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Any
 
 from qpud.drivers.base import DeviceSpec, Program, WorkersProtocol
 from qpud.drivers.workers import Verdict, WorkerFault
@@ -23,15 +24,21 @@ _REMEMBERED = 8192
 OnVerdict = Callable[[str, float], None]
 
 
-def verdict_key(program: Program, shots: int, spec: DeviceSpec) -> bytes:
-    """What a verdict depends on, as a short hash.
+VerdictKey = tuple[str, str, str, bytes]
+
+
+def verdict_key(program: Program, shots: int, spec: DeviceSpec) -> VerdictKey:
+    """What a verdict depends on: sequence, spec, kind of resource, variables.
 
     An emulator and a QPU with one spec may judge differently; the shots count only where a sequence may bring a
     virtual device, and with it its own max_runs: those of the spec are checked before.
     """
-    text = json.dumps(program.variables, sort_keys=True) if program.variables else ""
     kind = f"virtual {shots}" if spec.accepts_virtual else "real"
-    return hashlib.sha256(f"{program.sequence_hash} {spec.hash} {kind} {text}".encode()).digest()[:16]
+    return program.sequence_hash, spec.hash, kind, _digest(program.variables)
+
+
+def _digest(variables: dict[str, Any]) -> bytes:
+    return hashlib.sha256(json.dumps(variables, sort_keys=True).encode()).digest() if variables else b""
 
 
 class Bucket:
@@ -72,8 +79,8 @@ class Validator:
         self._clock = clock
         self._on_verdict = on_verdict
         self._bucket = Bucket(clock)
-        self._known: OrderedDict[bytes, Verdict] = OrderedDict()
-        self._asked: dict[bytes, asyncio.Task[Verdict]] = {}
+        self._known: OrderedDict[VerdictKey, Verdict] = OrderedDict()
+        self._asked: dict[VerdictKey, asyncio.Task[Verdict]] = {}
 
     async def within(self, seconds: float, program: Program, shots: int, spec: DeviceSpec) -> Verdict | None:
         """The verdict if it is known, or can be had in time; None means later.
@@ -121,14 +128,14 @@ class Validator:
         finally:
             self._bucket.take(self._clock() - started)
 
-    def _ask(self, key: bytes, program: Program, shots: int, spec: DeviceSpec) -> asyncio.Task[Verdict]:
+    def _ask(self, key: VerdictKey, program: Program, shots: int, spec: DeviceSpec) -> asyncio.Task[Verdict]:
         if (task := self._asked.get(key)) is None:
             task = asyncio.get_running_loop().create_task(self._answer(key, program, shots, spec))
             self._asked[key] = task
             task.add_done_callback(lambda done: self._forget(key, done))
         return task
 
-    async def _answer(self, key: bytes, program: Program, shots: int, spec: DeviceSpec) -> Verdict:
+    async def _answer(self, key: VerdictKey, program: Program, shots: int, spec: DeviceSpec) -> Verdict:
         started = self._clock()
         verdict = await self._workers.validate(program, shots, spec)
         self._on_verdict("ok" if verdict.ok else "invalid", self._clock() - started)
@@ -137,7 +144,7 @@ class Validator:
             self._known.popitem(last=False)
         return verdict
 
-    def _forget(self, key: bytes, task: asyncio.Task[Verdict]) -> None:
+    def _forget(self, key: VerdictKey, task: asyncio.Task[Verdict]) -> None:
         self._asked.pop(key, None)
         if not task.cancelled() and task.exception() is not None:
             self._on_verdict("fault", 0.0)

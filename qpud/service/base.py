@@ -11,7 +11,7 @@ from qpud.core.identity import Identity, Proof
 from qpud.core.ids import job_id_of
 from qpud.core.job import Job
 from qpud.core.policy import Policy
-from qpud.core.session import Session
+from qpud.core.session import TOKEN_PREFIX, Session
 from qpud.store import queries
 
 
@@ -63,12 +63,13 @@ class Verbs:
 
     def _open_session_of(self, ref: str) -> Session | None:
         book = self._context.book
-        return book.sessions.get(book.tokens.get(token_hash(ref), ref))
+        return book.sessions.get(ref) or book.sessions.get(book.tokens.get(token_hash(ref), ""))
 
     async def _session(self, who: Identity, ref: str) -> Session:
         session = self._open_session_of(ref) or await queries.session(self._context.store, ref)
         if session is None or not (who.may_see(session.user_id) or who.may_open_for_others):
-            raise NotFound(f"session {ref[:36]} does not exist")
+            named = "of this token" if ref.startswith(TOKEN_PREFIX) else ref[:36]
+            raise NotFound(f"session {named} does not exist, or has ended")
         return session
 
     async def _job(self, who: Identity, ref: str) -> Job:

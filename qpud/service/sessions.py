@@ -17,7 +17,7 @@ from qpud.core.errors import BadRequest, Conflict, Forbidden, Invalid, LimitExce
 from qpud.core.identity import Identity, Proof
 from qpud.core.job import Reason
 from qpud.core.policy import OpenSessions
-from qpud.core.session import CloseReason, Session
+from qpud.core.session import TOKEN_PREFIX, CloseReason, Session
 from qpud.service.base import token_hash
 from qpud.service.ending import EndingVerbs
 from qpud.store import queries
@@ -201,7 +201,7 @@ class SessionVerbs(EndingVerbs):
     async def _grant(self, session: Session, *, created: bool, with_token: bool) -> verbs.Grant:
         if with_token and self._tokens[session.id] >= MOST_TOKENS:
             raise LimitExceeded(f"session {session.id} has {MOST_TOKENS} tokens: use one of them, or close it")
-        token = f"qpud_{secrets.token_urlsafe(32)}" if with_token else ""
+        token = f"{TOKEN_PREFIX}{secrets.token_urlsafe(32)}" if with_token else ""
         hashed = token_hash(token) if with_token else None
         operation = partial(_store_grant, session=session, token=hashed, created=created)
         await self._context.store.write(operation, lambda _none: self._enter(session, hashed, created))

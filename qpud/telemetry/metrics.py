@@ -44,6 +44,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self._bound_submitted: dict[tuple[str, str], Counter] = {}
+        self._bound_validations: dict[str, Counter] = {}
         self._http: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}  # labels() costs more than inc()
         self._read_depths: Callable[[], Mapping[tuple[str, str, str], int]] = dict
         self._make_build_info()
@@ -180,7 +181,10 @@ class Metrics:
 
     def validation(self, verdict: str, seconds: float) -> None:
         """Count a validation: ok, invalid, cached, deferred or fault; observe its time unless cached."""
-        self._validations.labels(verdict).inc()
+        bound = self._bound_validations.get(verdict)
+        if bound is None:
+            bound = self._bound_validations[verdict] = self._validations.labels(verdict)
+        bound.inc()
         if verdict != "cached":
             self._validation_times.observe(seconds)
 
