@@ -17,8 +17,8 @@ from typing import Any
 from qpud.drivers.base import DeviceSpec, Program, WorkersProtocol
 from qpud.drivers.workers import Verdict, WorkerFault
 
-BURST_SECONDS = 0.5
-REFILL = 0.05
+BURST_SECONDS = 0.25
+REFILL = 0.02
 _REMEMBERED = 8192
 
 OnVerdict = Callable[[str, float], None]

@@ -18,7 +18,7 @@ from qpud.store.writer import Transaction
 
 log = logging.getLogger(__name__)
 
-DUTY = 0.2  # of the time, while validated jobs wait anyway: submissions and the runner go before
+DUTY = 0.1  # of the time, while validated jobs wait anyway: submissions and the runner go before
 _PATIENCE_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
 
 

@@ -38,11 +38,16 @@ _LONGEST_NAME = 200
 
 
 class _Known(msgspec.Struct, frozen=True, gc=False):
-    """What is remembered of a sequence: its facts, the length of its text, and whether that is committed."""
+    """What is remembered of a sequence: its facts, the program without variables, whether its text is committed."""
 
     facts: Facts
-    size: int
+    program: Program
     is_stored: bool
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether it takes no variables."""
+        return not self.facts.variables and not self.facts.mappable
 
 
 class _Accepted(msgspec.Struct, frozen=True):
@@ -61,7 +66,7 @@ class SubmitVerbs(Verbs):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self._sequences: OrderedDict[str, _Known] = OrderedDict()
-        self._remembered_bytes = 0
+        self._remembered_size = 0
         self._arriving: Counter[tuple[int, str]] = Counter()  # (user id, queue) → jobs on their way to the store
         # whose job it is, is checked: uuids need to be unlike, not secret, and the system's source costs 9 µs a call
         self._uid_bits = random.Random(secrets.randbits(256))  # noqa: S311
@@ -158,25 +163,24 @@ class SubmitVerbs(Verbs):
             raise BadRequest(f"a job has at most 20 tags of at most {_LONGEST_NAME} characters")
 
     def _program(self, ask: JobRequest) -> Program:
-        sequence_hash = hashlib.sha256(ask.sequence.encode("utf-8", "surrogatepass")).hexdigest()
-        known = self._sequences.get(sequence_hash)
-        if known is None:
-            known = _Known(inspect(ask.sequence), len(ask.sequence), False)
-            self._remember(sequence_hash, known)
+        known = self._sequences.get(ask.sequence) or self._look_at(ask.sequence)
+        if known.is_fixed and not ask.variables:
+            return known.program
         check_variables(known.facts, ask.variables)
-        return Program(
-            sequence=ask.sequence,
-            sequence_hash=sequence_hash,
-            register_hash=register_hash(known.facts, ask.variables),
-            variables=ask.variables,
-        )
+        register = register_hash(known.facts, ask.variables)
+        return msgspec.structs.replace(known.program, variables=ask.variables, register_hash=register)
 
-    def _remember(self, sequence_hash: str, known: _Known) -> None:
-        self._sequences[sequence_hash] = known
-        self._remembered_bytes += known.size
-        while len(self._sequences) > _REMEMBERED or self._remembered_bytes > REMEMBERED_BYTES:
-            _, forgotten = self._sequences.popitem(last=False)
-            self._remembered_bytes -= forgotten.size
+    def _look_at(self, text: str) -> _Known:
+        """Inspect a new sequence and remember it; the text is the key, since hashing it costs more than the rest."""
+        facts = inspect(text)
+        sequence_hash = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+        program = Program(sequence=text, sequence_hash=sequence_hash, register_hash=register_hash(facts, {}))
+        known = self._sequences[text] = _Known(facts, program, False)
+        self._remembered_size += len(text)
+        while len(self._sequences) > _REMEMBERED or self._remembered_size > REMEMBERED_BYTES:
+            forgotten, _ = self._sequences.popitem(last=False)
+            self._remembered_size -= len(forgotten)
+        return known
 
     # -- all of them
     async def _commit(
@@ -237,11 +241,12 @@ class SubmitVerbs(Verbs):
         return NewJob(job=job, variables=canonical(one.ask.variables), tags=canonical(one.ask.tags), seed=seed)
 
     def _unstored(self, accepted: list[_Accepted]) -> dict[str, str]:
-        texts = {one.program.sequence_hash: one.program.sequence for one in accepted}
+        """Texts by hash of the sequences that may not be committed yet."""
+        programs = (one.program for one in accepted)
         return {
-            sequence_hash: text
-            for sequence_hash, text in texts.items()
-            if not ((known := self._sequences.get(sequence_hash)) and known.is_stored)
+            program.sequence_hash: program.sequence
+            for program in programs
+            if not ((known := self._sequences.get(program.sequence)) and known.is_stored)
         }
 
     def _entered(self, session: Session, jobs: list[Job], texts: dict[str, str], is_first: bool) -> None:
@@ -254,9 +259,9 @@ class SubmitVerbs(Verbs):
         for job in jobs:
             context.book.add_job(job)
             context.metrics.job_submitted(job.resource, job.queue)
-        for sequence_hash in texts:
-            if (known := self._sequences.get(sequence_hash)) is not None:
-                self._sequences[sequence_hash] = _Known(known.facts, known.size, True)
+        for text in texts.values():
+            if (known := self._sequences.get(text)) is not None:
+                self._sequences[text] = _Known(known.facts, known.program, True)
         for resource in {job.resource for job in jobs}:
             if context.book.current(resource) is None or context.book.unvalidated[resource]:
                 context.wake(resource)  # else the boundary of the slice in flight comes first anyway
