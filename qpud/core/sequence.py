@@ -55,7 +55,6 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     traps: int  # of the layout; 0 without one
     measured: bool
     variables: dict[str, Variable]
-    min_duration_ns: int  # literal lower bound; the true one is known once built
     channels: int  # declared ones
     operations: int
     register_digest: str
@@ -222,7 +221,6 @@ def _pulser_facts(sequence: _Sequence) -> Facts:
         traps=len(layout),
         measured=sequence.measurement is not None,
         variables=_declared(sequence.variables),
-        min_duration_ns=_min_duration(sequence.operations),
         channels=len(sequence.channels),
         operations=len(sequence.operations),
         register_digest=_digest([None if mappable else _places(sequence.register), layout]),
@@ -247,41 +245,6 @@ def _declared(variables: dict[str, _Declared]) -> dict[str, Variable]:
     }
 
 
-def _min_duration(operations: list[dict[str, Any]]) -> int:
-    """The longest channel's sum of literal durations in ns, cut by the last literal `truncate`."""
-    spent: dict[str, float] = {}
-    for operation in operations:
-        if operation.get("op") == "truncate":
-            limit = _literal(operation.get("duration"))
-            spent = {channel: min(taken, limit) for channel, taken in spent.items()}
-            continue
-        channel = operation.get("channel") or operation.get("dmm_name")
-        if isinstance(channel, str):
-            spent[channel] = spent.get(channel, 0) + _operation_duration(operation)
-    return int(max(spent.values(), default=0))
-
-
-def _operation_duration(operation: dict[str, Any]) -> float:
-    waveforms = [operation.get(key) for key in ("amplitude", "detuning", "waveform")]
-    literal = max(_literal(operation.get("time")), _literal(operation.get("duration")))
-    return max(literal, *(_waveform_duration(waveform) for waveform in waveforms))
-
-
-def _waveform_duration(waveform: object) -> float:
-    if not isinstance(waveform, dict):
-        return 0
-    if isinstance(samples := waveform.get("samples"), list):
-        return len(samples)
-    if isinstance(parts := waveform.get("waveforms"), list):
-        return sum(_waveform_duration(part) for part in parts)
-    return _literal(waveform.get("duration"))
-
-
-def _literal(value: object) -> float:
-    """A literal duration, or 0 for an expression: unknown until built."""
-    return max(value, 0) if isinstance(value, int | float) else 0
-
-
 def _ahs_facts(program: AhsProgram) -> Facts:
     return Facts(
         kind=Kind.AHS,
@@ -292,7 +255,6 @@ def _ahs_facts(program: AhsProgram) -> Facts:
         traps=len(program.sites),
         measured=True,
         variables={},
-        min_duration_ns=round(program.duration_seconds * 1e9),
         channels=1,
         operations=1,
         register_digest=_digest([program.sites, program.filling]),

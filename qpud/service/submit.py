@@ -263,8 +263,9 @@ class SubmitVerbs(Verbs):
             if (known := self._sequences.get(text)) is not None:
                 self._sequences[text] = _Known(known.facts, known.program, True)
         for resource in {job.resource for job in jobs}:
-            if context.book.current(resource) is None or context.book.unvalidated[resource]:
-                context.wake(resource)  # else the boundary of the slice in flight comes first anyway
+            # else a boundary comes anyway, and the checker goes on by itself
+            if context.book.current(resource) is None or 0 < len(context.book.unvalidated[resource]) <= len(jobs):
+                context.wake(resource)
 
 
 def _digest(asks: list[JobRequest]) -> bytes:
