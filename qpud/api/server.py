@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import resource
 import socket
-import struct
 from collections.abc import Generator, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from qpud.api.app import App
+from qpud.site.peer import peer_credentials
 
 KEEP_ALIVE_SECONDS = 75
 STOP_SECONDS = 2
@@ -21,7 +21,6 @@ LARGEST_HEAD = 64 << 10  # bytes of request line and headers; httptools has no l
 HEAD_SECONDS = 30.0  # from the first byte of a head to its end
 BODY_SECONDS = 60.0  # from the end of a head to that of its body: nothing is known yet of who sends it
 OVER_TCP, OF_ONE_USER, OF_ALL_USERS = 1 / 2, 1 / 4, 7 / 8  # of the open files: the rest is root's and our own
-_UCRED = struct.Struct("iII")  # struct ucred of unix(7): pid, uid, gid
 
 
 class Protocol(HttpToolsProtocol):
@@ -113,11 +112,8 @@ class Protocol(HttpToolsProtocol):
 
 
 def peer_uid(sock: Any) -> int | None:
-    """The uid at the other end of a Unix socket (SO_PEERCRED); None on TCP."""
-    if sock is None or sock.family != socket.AF_UNIX:
-        return None
-    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-    return int(_UCRED.unpack(credentials)[1])
+    """The uid at the other end of a Unix socket; None on TCP."""
+    return peer_credentials(sock).uid if sock is not None and sock.family == socket.AF_UNIX else None
 
 
 class _Uvicorn(uvicorn.Server):

@@ -84,7 +84,7 @@ def preempts(newcomer: Job, current: Job, queues: dict[str, QueuePolicy]) -> boo
 def slice_seconds(job: Job, queues: dict[str, QueuePolicy]) -> float:
     """SliceSeconds of the job's queue: QPU seconds a slice may last, set-up excluded."""
     queue = queues.get(job.queue)
-    return queue.slice_seconds if queue else 20.0
+    return (queue or QueuePolicy(name=job.queue)).slice_seconds
 
 
 def slice_shots(job: Job, shots_per_slice: int) -> int:

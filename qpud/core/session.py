@@ -9,6 +9,10 @@ import msgspec
 TOKEN_PREFIX = "qpud_"  # noqa: S105  how session tokens begin, not one of them
 
 
+SHARE_UNITS = 10
+"""Units of a whole resource: a share of 3 is 30 %."""
+
+
 class Hint(enum.StrEnum):
     """The user's word on the workload; it may reorder, it never entitles."""
 

@@ -25,6 +25,7 @@ from qpud.drivers.launch import Launched, Settings, launch
 log = logging.getLogger(__name__)
 
 START_SECONDS = 120.0  # imports take 3 s warm, 10 s from a cold disk
+HANG_SECONDS = 30.0  # beyond every limit that the parent keeps itself
 BACKOFF_FIRST, BACKOFF_MOST = 0.1, 60.0
 HEALTHY_SECONDS = 30.0  # a parent that lived so long starts the backoff anew
 MAX_VALIDATORS = 2
@@ -253,10 +254,26 @@ class Workers:
             self._job_of[number] = fields["job"]
         try:
             writer.write(_encode({"id": number, "op": operation, **fields}) + b"\n")
-            return _result(await future)
+            async with asyncio.timeout(self._patience(fields)):
+                return _result(await future)
+        except TimeoutError:
+            raise self._hung(operation) from None
         finally:
             self._pending.pop(number, None)
             self._job_of.pop(number, None)
+
+    def _patience(self, fields: dict[str, Any]) -> float:
+        """Seconds in which any answer is due: the parent keeps the limits itself, unless it hangs."""
+        limits = fields.get("options", {})
+        return float(limits.get("seconds", 2 * self._settings.validation_timeout)) + HANG_SECONDS
+
+    def _hung(self, operation: str) -> WorkerFault:
+        """Kill a parent that does not answer: it is started again like one that died."""
+        log.error("the worker hangs and is killed", extra={"operation": operation})
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+        return WorkerFault("the worker hung and was started again")
 
     async def _until_ready(self) -> asyncio.StreamWriter:
         await self._settled.wait()  # bounded: a start ends within START_SECONDS

@@ -81,7 +81,7 @@ def _store_story(transaction: Transaction, ended: Ended, now: float) -> None:
     if not job.is_terminal:
         return
     jobs_sql.finish(transaction, job, ended.verdict.message)
-    more = f": {ended.verdict.message}" if ended.verdict.message else ""
+    more = f": {ended.verdict.message}" if job.state is JobState.ERROR else ""
     jobs_sql.add_event(transaction, job.id, now, f"{job.state} with {job.shots_done} of {job.shots} shots{more}")
 
 

@@ -66,6 +66,7 @@ class JobVerbs(EndingVerbs):
         slices, _spec = await queries.slices(store, job.id)
         lines = [explain.submitted(job), *(await queries.events(store, job.id)), *explain.slice_lines(slices)]
         lines.sort(key=lambda line: line.at)
+        job = self._context.book.jobs.get(job.id) or await self._job(who, ref)  # it may have ended meanwhile
         if not job.is_terminal:
             lines.append(verbs.LogLine(at=self._context.clock(), text=self._explanation(job)))
         return lines

@@ -12,6 +12,7 @@ from qpud.core.errors import BadRequest, Conflict, Unavailable
 from qpud.core.identity import Identity, require_admin
 from qpud.core.job import JobState
 from qpud.core.policy import Policy
+from qpud.core.session import SHARE_UNITS
 from qpud.drivers.base import DeviceSpec, Fault
 from qpud.drivers.workers import WorkerFault
 from qpud.service.base import Verbs
@@ -20,7 +21,6 @@ from qpud.store.writer import Transaction
 
 log = logging.getLogger(__name__)
 
-SHARE_UNITS = 10  # 100 %
 STALE_HEARTBEAT_SECONDS = 30.0
 FIRST_SPEC_SECONDS = 10.0
 

@@ -17,7 +17,7 @@ from qpud.core.errors import BadRequest, Conflict, Forbidden, Invalid, LimitExce
 from qpud.core.identity import Identity, Proof
 from qpud.core.job import Reason
 from qpud.core.policy import OpenSessions
-from qpud.core.session import TOKEN_PREFIX, CloseReason, Session
+from qpud.core.session import SHARE_UNITS, TOKEN_PREFIX, CloseReason, Session
 from qpud.service.base import token_hash
 from qpud.service.ending import EndingVerbs
 from qpud.store import queries
@@ -26,7 +26,6 @@ from qpud.store.writer import Transaction
 
 log = logging.getLogger(__name__)
 
-LARGEST_SHARE = 10  # units, 10 = 100 %
 MOST_OPEN = 1000  # sessions that one user opens himself
 MOST_TOKENS = 100  # of one session
 _LARGEST_UID = 2**32 - 2
@@ -164,8 +163,8 @@ class SessionVerbs(EndingVerbs):
     def _check_ask(self, ask: verbs.OpenSession) -> None:
         if ask.queue is not None and ask.queue not in self.policy.queues:
             raise Invalid(f"queue {ask.queue!r} does not exist: there are {', '.join(self.policy.queues)}")
-        if ask.share is not None and not 1 <= ask.share <= LARGEST_SHARE:
-            raise Invalid(f"a share of {ask.share} units is outside 1 … {LARGEST_SHARE}")
+        if ask.share is not None and not 1 <= ask.share <= SHARE_UNITS:
+            raise Invalid(f"a share of {ask.share} units is outside 1 … {SHARE_UNITS}")
         if ask.user_id is not None and not 0 <= ask.user_id <= _LARGEST_UID:
             raise BadRequest(f"user id {ask.user_id} is outside 0 … {_LARGEST_UID}")
         if ask.slurm_job_id is not None and not 0 < len(ask.slurm_job_id) <= 64:

@@ -19,7 +19,7 @@ from qpud.core.errors import BadRequest, Conflict, Forbidden, Invalid, LimitExce
 from qpud.core.identity import Identity
 from qpud.core.ids import LARGEST_JOB_ID, job_uid
 from qpud.core.job import Job, Reason
-from qpud.core.policy import QueuePolicy
+from qpud.core.policy import DriverKind, QueuePolicy
 from qpud.core.sequence import Facts, check_shots, check_variables, inspect, register_hash
 from qpud.core.session import Session
 from qpud.core.verbs import JobRequest
@@ -141,6 +141,7 @@ class SubmitVerbs(Verbs):
         resource = self.resource_name(ask.resource)
         self._check_limits(session, shots, ask)
         program = self._program(ask)
+        self._check_atoms(resource, ask)
         spec = self._context.specs.get(resource)
         if spec is None:  # the resource never told its device: checked when it does
             return _Accepted(ask, program, resource, Reason.VALIDATING, None)
@@ -161,6 +162,15 @@ class SubmitVerbs(Verbs):
             raise BadRequest(f"a job name of {len(ask.name)} characters is longer than {_LONGEST_NAME}")
         if len(ask.tags) > 20 or any(len(tag) > _LONGEST_NAME for tag in ask.tags):
             raise BadRequest(f"a job has at most 20 tags of at most {_LONGEST_NAME} characters")
+
+    def _check_atoms(self, resource: str, ask: JobRequest) -> None:
+        """An emulator takes so many atoms before memory runs out; a simulated QPU falls back to cheaper counts."""
+        policy, known = self.policy.resources[resource], self._sequences.get(ask.sequence)
+        if policy.driver is not DriverKind.EMULATOR or known is None:
+            return
+        atoms = len(ask.variables["qubits"]) if known.facts.mappable else known.facts.atoms
+        if atoms > policy.max_atoms:
+            raise Invalid(f"{atoms} atoms exceed MaxAtoms {policy.max_atoms} of {resource}")
 
     def _program(self, ask: JobRequest) -> Program:
         known = self._sequences.get(ask.sequence) or self._look_at(ask.sequence)

@@ -28,7 +28,7 @@ from qpud.core.errors import (
 )
 from qpud.core.identity import Identity, Proof
 from qpud.core.job import Job, JobState, Reason
-from qpud.core.policy import OpenSessions
+from qpud.core.policy import DriverKind, OpenSessions
 from qpud.core.session import CloseReason, Session
 from qpud.core.slices import OutcomeState
 from qpud.core.verbs import JobRequest
@@ -49,7 +49,7 @@ from tests.daemon.builders import (
     until,
     with_queue,
 )
-from tests.daemon.qpu import SPEC, Qpu
+from tests.daemon.qpu import ATOMS, SPEC, Qpu
 from tests.daemon.test_slices import every_shot_once
 from tests.drivers.builders import sequence
 
@@ -875,3 +875,11 @@ async def test_a_database_that_another_process_locks_stops_nothing_for_longer_th
             other.execute("ROLLBACK")
         await site.in_flight(slices=2)
         assert (await site.job(job)).shots_done == 10
+
+
+async def test_more_atoms_than_an_emulator_takes_are_refused_with_the_submission(tmp_path: Path) -> None:
+    twin = msgspec.structs.replace(a_policy().resources["TWIN"], driver=DriverKind.EMULATOR, max_atoms=ATOMS - 1)
+    async with a_site(tmp_path, policy=msgspec.structs.replace(a_policy(), resources={"TWIN": twin})) as site:
+        session = await site.session()
+        with pytest.raises(Invalid, match=rf"^{ATOMS} atoms exceed MaxAtoms {ATOMS - 1} of "):
+            await site.submit(session, 10)

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from qpud.drivers import launch
+from qpud.drivers import workers as workers_module
 from qpud.drivers.workers import WorkerFault, Workers
 from tests.worker.programs import atoms_apart, drive, sample
 
@@ -257,3 +258,17 @@ async def test_the_daemons_packages_and_sockets_stay_out_of_the_worker(worker_py
         assert "msgspec" not in maps
         sockets = [fd for fd in Path(f"/proc/{workers.pid}/fd").iterdir() if "socket" in os.readlink(fd)]
         assert len(sockets) == 1 + len(children(workers.pid or 0))
+
+
+async def test_a_worker_that_hangs_is_killed_and_started_again(
+    worker_python: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers_module, "HANG_SECONDS", 0.5)
+    async with started(worker_python, timeout=0.1) as workers:
+        await workers.versions()
+        hung = workers.pid or 0
+        os.kill(hung, signal.SIGSTOP)
+        with pytest.raises(WorkerFault, match="hung"):
+            await workers.device_spec("MockDevice")
+        await until(lambda: workers.ready.is_set() and workers.pid != hung)
+        await workers.versions()
