@@ -86,7 +86,7 @@ def _store_story(transaction: Transaction, ended: Ended, now: float) -> None:
 
 
 def _store_start(transaction: Transaction, start: Start, now: float) -> None:
-    jobs_sql.start(transaction, start.job.id, now)
+    jobs_sql.start(transaction, start.job, now)
     slices_sql.insert(transaction, start.slice)
     if start.yielding is not None:
         jobs_sql.add_event(transaction, start.yielding.id, now, explain.preempted(start.yielding, start.job))

@@ -86,21 +86,15 @@ class Checker:
         if current is None or current.reason is not Reason.VALIDATING:
             return  # canceled or held meanwhile
         if verdict.ok:
-            await self._accept(current, verdict.spec_hash)
+            self._accept(current, verdict.spec_hash)
         else:
             await self._refuse(current, verdict.sentence)
 
-    async def _accept(self, job: Job, spec_hash: str) -> None:
-        context = self._context
-
-        def then(_none: None) -> None:
-            current = context.book.jobs.get(job.id)
-            if current is not None:
-                reason = Reason.NONE if current.reason is Reason.VALIDATING else current.reason
-                context.book.update_job(msgspec.structs.replace(current, reason=reason, validated_spec=spec_hash))
-            context.wake(self._name)
-
-        await context.store.write(lambda transaction: sql.set_validated(transaction, job.id, spec_hash), then)
+    def _accept(self, job: Job, spec_hash: str) -> None:
+        """Let the job run. Stored with its first slice: after a crash before that it is checked once more."""
+        reason = Reason.NONE if job.reason is Reason.VALIDATING else job.reason
+        self._context.book.update_job(msgspec.structs.replace(job, reason=reason, validated_spec=spec_hash))
+        self._context.wake(self._name)
 
     async def _refuse(self, job: Job, sentence: str) -> None:
         context = self._context

@@ -67,19 +67,20 @@ def move(connection: sqlite3.Connection, job: Job, found: JobState) -> None:
         raise Conflict(f"job {job.id} is not {found} any more")
 
 
-def start(connection: sqlite3.Connection, job_id: int, now: float) -> None:
+def start(connection: sqlite3.Connection, job: Job, now: float) -> None:
     """Store that a slice of the job is intended; a hold or a wish to stop that came meanwhile stays.
 
     Raises:
         Conflict: The job has ended.
     """
     cursor = connection.execute(
-        "UPDATE jobs SET state = 'RUNNING', started_at = coalesce(started_at, ?)"
+        "UPDATE jobs SET state = 'RUNNING', started_at = coalesce(started_at, ?), validated_spec = ?,"
+        " reason = CASE WHEN reason = 'Validating' THEN '' ELSE reason END"
         " WHERE id = ? AND state IN ('PENDING', 'RUNNING')",
-        (now, job_id),
+        (now, job.validated_spec, job.id),
     )
     if cursor.rowcount != 1:
-        raise Conflict(f"job {job_id} has ended")
+        raise Conflict(f"job {job.id} has ended")
 
 
 def advance(connection: sqlite3.Connection, job: Job, shots: int) -> None:
@@ -96,15 +97,6 @@ def advance(connection: sqlite3.Connection, job: Job, shots: int) -> None:
     )
     if cursor.rowcount != 1:
         raise Conflict(f"job {job.id} is not RUNNING any more")
-
-
-def set_validated(connection: sqlite3.Connection, job_id: int, spec_hash: str) -> None:
-    """Store a good verdict; other reasons to wait stay."""
-    connection.execute(
-        "UPDATE jobs SET validated_spec = ?, reason = CASE WHEN reason = 'Validating' THEN '' ELSE reason END"
-        " WHERE id = ? AND state IN ('PENDING', 'RUNNING')",
-        (spec_hash, job_id),
-    )
 
 
 def set_reason(connection: sqlite3.Connection, job_id: int, reason: Reason) -> None:
