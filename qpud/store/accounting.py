@@ -38,9 +38,9 @@ def _session_filter(which: AccountingFilter) -> tuple[str, tuple[Any, ...]]:
 async def users(store: Store, which: AccountingFilter) -> tuple[list[UserSum], int]:
     """Sums per user, by user id, and how many users there are."""
     where, parameters = _session_filter(which)
-    total = (await store.rows(f"SELECT count(DISTINCT s.user_id) FROM sessions s WHERE {where}", parameters))[0][0]  # noqa: S608
+    total = (await store.rows(f"SELECT count(DISTINCT s.user_id) FROM sessions s WHERE {where}", parameters))[0][0]  # noqa: S608  constants
     rows = await store.rows(
-        f"SELECT s.user_id, count(*), sum(s.closed_at - s.opened_at) FROM sessions s WHERE {where}"  # noqa: S608
+        f"SELECT s.user_id, count(*), sum(s.closed_at - s.opened_at) FROM sessions s WHERE {where}"  # noqa: S608  constants
         " GROUP BY s.user_id ORDER BY s.user_id LIMIT ? OFFSET ?",
         (*parameters, which.limit, which.offset),
     )
@@ -53,7 +53,7 @@ async def users(store: Store, which: AccountingFilter) -> tuple[list[UserSum], i
 
 async def _states(store: Store, where: str, parameters: tuple[Any, ...]) -> dict[int, list[StateSum]]:
     rows = await store.rows(
-        f"SELECT s.user_id, j.state, count(*), sum({_EXECUTION}), sum({_WAIT}), sum(j.shots_done)"  # noqa: S608
+        f"SELECT s.user_id, j.state, count(*), sum({_EXECUTION}), sum({_WAIT}), sum(j.shots_done)"  # noqa: S608  constants
         f" FROM sessions s JOIN jobs j ON j.session_id = s.id WHERE {where}"
         " GROUP BY s.user_id, j.state ORDER BY j.state",
         parameters,
@@ -74,9 +74,9 @@ def _state_sum(row: Row) -> StateSum:
 async def sessions(store: Store, which: AccountingFilter) -> tuple[list[SessionSum], int]:
     """Closed sessions, latest closed first, and how many there are."""
     where, parameters = _session_filter(which)
-    total = (await store.rows(f"SELECT count(*) FROM sessions s WHERE {where}", parameters))[0][0]  # noqa: S608
+    total = (await store.rows(f"SELECT count(*) FROM sessions s WHERE {where}", parameters))[0][0]  # noqa: S608  constants
     rows = await store.rows(
-        f"SELECT {_prefixed(SESSION_COLUMNS, 's')}, (SELECT count(*) FROM jobs j WHERE j.session_id = s.id)"  # noqa: S608
+        f"SELECT {_prefixed(SESSION_COLUMNS, 's')}, (SELECT count(*) FROM jobs j WHERE j.session_id = s.id)"  # noqa: S608  constants
         f" FROM sessions s WHERE {where} ORDER BY s.closed_at DESC, s.id LIMIT ? OFFSET ?",
         (*parameters, which.limit, which.offset),
     )

@@ -14,7 +14,7 @@ from qpud.core.job import Job, JobState, Reason
 from qpud.core.slices import merge_counts
 from qpud.store.rows import JOB_COLUMNS, marks, to_row
 
-_INSERT = f"INSERT INTO jobs ({JOB_COLUMNS}, variables, tags, seed) VALUES ({marks(JOB_COLUMNS)}, ?, ?, ?)"  # noqa: S608
+_INSERT = f"INSERT INTO jobs ({JOB_COLUMNS}, variables, tags, seed) VALUES ({marks(JOB_COLUMNS)}, ?, ?, ?)"  # noqa: S608  constants
 _MOVE = (
     "UPDATE jobs SET state = ?, reason = ?, started_at = ?, ended_at = ?, shots_done = ?, validated_spec = ?"
     " WHERE id = ? AND state = ?"

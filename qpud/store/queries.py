@@ -155,7 +155,7 @@ async def sessions(store: Store, which: SessionFilter) -> list[Session]:
 async def jobs_of_key(store: Store, user_id: int, key: str) -> list[Job]:
     """The jobs that an idempotency key made, oldest first; empty if the key is new."""
     rows = await store.rows(
-        f"SELECT {JOB_COLUMNS} FROM jobs WHERE id >= (SELECT first_job FROM keys WHERE user_id = ?1 AND key = ?2)"  # noqa: S608
+        f"SELECT {JOB_COLUMNS} FROM jobs WHERE id >= (SELECT first_job FROM keys WHERE user_id = ?1 AND key = ?2)"  # noqa: S608  constants
         " AND id < (SELECT first_job + jobs FROM keys WHERE user_id = ?1 AND key = ?2) ORDER BY id",
         (user_id, key),
     )
