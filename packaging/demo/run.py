@@ -56,7 +56,7 @@ def main() -> int:
         except Stopped as asked:
             print("\nstopped; nothing is left running.", flush=True)
             return 128 + int(asked.args[0])
-        except (Failed, OSError) as reason:
+        except (Failed, OSError, subprocess.SubprocessError) as reason:
             print(f"\nmake run failed: {reason}\n{tail(folder / 'daemon.log')}", file=sys.stderr)
             return 1
     return 0
@@ -78,7 +78,7 @@ def play(folder: Path) -> None:
         story.tell(story.RUNNING)
         with started([qpud, *RUN, WORKER, SCRIPT], env, folder / "script.log") as script:
             development = first_job(socket_in(folder), script)
-            production = submit_urgent(qpud, env)
+            production = submit_urgent(qpud, env, folder)
             story.tell(story.SUBMITTED, development=development, production=production)
             await_success(script, folder / "script.log")
         story.tell(story.COUNTS)
@@ -135,19 +135,36 @@ def started(command: Command, env: dict[str, str], log: Path, stdout: int | None
         log: Where its errors go, and its output too unless `stdout` is given.
         stdout: As for Popen.
     """
-    with log.open("wb") as errors:
-        process = subprocess.Popen(
-            command,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=stdout or errors,
-            stderr=errors,
-            start_new_session=True,
-        )
+    process: Process | None = None
     try:
+        with log.open("wb") as errors, signals_wait():
+            process = subprocess.Popen(
+                command,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout or errors,
+                stderr=errors,
+                start_new_session=True,
+            )
         yield process
     finally:
-        end(process)
+        if process is not None:
+            end(process)
+
+
+@contextmanager
+def signals_wait() -> Iterator[None]:
+    """Signals that come meanwhile count afterwards: inside Popen they would lose a process that runs already."""
+    came: list[int] = []
+    for each in SIGNALS:
+        signal.signal(each, lambda number, _frame: came.append(number))
+    try:
+        yield
+    finally:
+        for each in SIGNALS:
+            signal.signal(each, stop)
+    if came:
+        stop(came[0], None)
 
 
 def end(process: Process) -> None:
@@ -187,13 +204,15 @@ def first_job(socket: Path, script: Process) -> str:
     raise Failed(f"{SCRIPT.name} got no shots\n{tail(socket.parent.parent / 'script.log')}")
 
 
-def submit_urgent(qpud: Path, env: dict[str, str]) -> str:
+def submit_urgent(qpud: Path, env: dict[str, str], folder: Path) -> str:
     """Submit the production job; its id."""
     where = ["--qpu=FRESNEL", "--queue=production", "--shots=200", "--json"]
-    done = subprocess.run([qpud, "submit", URGENT, *where], env=env, capture_output=True, text=True, timeout=60)
-    if done.returncode:
-        raise Failed(f"qpud submit: {done.stderr.strip()}")
-    accepted = json.loads(done.stdout)
+    log = folder / "submit.log"
+    with started([qpud, "submit", URGENT, *where], env, log, subprocess.PIPE) as submit:
+        said, _ = submit.communicate(timeout=DEMO_SECONDS)
+    if submit.returncode:
+        raise Failed(f"qpud submit: {log.read_text().strip()}")
+    accepted = json.loads(said)
     return str((accepted[0] if isinstance(accepted, list) else accepted)["id"])
 
 
