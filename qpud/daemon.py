@@ -38,7 +38,7 @@ from qpud.scheduler import Scheduler
 from qpud.service import Service
 from qpud.service.reaper import Reaper
 from qpud.site.lacking import lacking
-from qpud.site.munge import Munge
+from qpud.site.munge import Munge, MungeThread
 from qpud.site.peer import bind_tcp, bind_unix, bound_at, unbind, user_id, user_name
 from qpud.site.state import one_daemon
 from qpud.store.store import Snapshot, Store
@@ -50,17 +50,6 @@ log = logging.getLogger(__name__)
 
 class _Stop(Exception):
     """SIGTERM or SIGINT ended the root TaskGroup."""
-
-
-class _MungeUid:
-    """What the authenticator wants of munge: only the uid."""
-
-    def __init__(self, munge: Munge) -> None:
-        self._munge = munge
-
-    def decode(self, credential: str) -> int:
-        """The uid that made the credential. Raises: Unauthenticated, Unavailable."""
-        return self._munge.decode(credential).uid
 
 
 def serve(policy: Policy, policy_path: Path | None) -> int:
@@ -192,10 +181,8 @@ def _show_start(context: Context) -> None:
     context.metrics.watch_depths(lambda: context.book.depths)
 
 
-def _munge(stack: AsyncExitStack, policy: Policy) -> _MungeUid | None:
-    if policy.daemon.auth_type is not AuthType.MUNGE:
-        return None
-    return _MungeUid(stack.enter_context(Munge()))
+def _munge(stack: AsyncExitStack, policy: Policy) -> MungeThread | None:
+    return stack.enter_context(MungeThread(Munge())) if policy.daemon.auth_type is AuthType.MUNGE else None
 
 
 def _server(stack: AsyncExitStack, context: Context, service: Service) -> Server:

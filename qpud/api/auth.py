@@ -20,19 +20,20 @@ from typing import Protocol
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 
-from qpud.core.errors import Unauthenticated
+from qpud.core.errors import QpudError, Unauthenticated
 from qpud.core.identity import Identity, Proof
 from qpud.core.policy import AuthType, Policy
 from qpud.core.session import TOKEN_PREFIX
 
 SESSION_HEADER = "x-warden-session"
 MUNGE_HEADER = "x-munge-cred"
+PROVEN = "munge_uid"  # in the request's state: the uid, or the error that says why not
 
 
 class MungeDecoder(Protocol):
     """What proves a munge credential."""
 
-    def decode(self, credential: str) -> int:
+    async def decode(self, credential: str) -> int:
         """The uid that made the credential. Raises: Unauthenticated with the reason."""
 
 
@@ -68,8 +69,21 @@ class Authenticator:
         self.user_name = user_name
         self.user_id = user_id
 
+    async def prove(self, request: HTTPConnection) -> None:
+        """Decode the munge credential of a TCP request, once, before anyone asks who is calling.
+
+        A munged that does not answer holds up this request only. What was found, or why not, is kept in the state.
+        """
+        credential = request.headers.get(MUNGE_HEADER)
+        if not credential or self._munge is None or not self._munge_counts or _peer(request) is not None:
+            return
+        try:
+            request.scope["state"][PROVEN] = await self._munge.decode(credential)
+        except QpudError as refusal:
+            request.scope["state"][PROVEN] = refusal
+
     def authenticate(self, request: HTTPConnection) -> Identity:
-        """The caller.
+        """The caller; after `prove`.
 
         Args:
             request: Its state holds `peer_uid` on a Unix socket.
@@ -78,10 +92,10 @@ class Authenticator:
             Unauthenticated: No credential, or one that proves nothing; the message says why.
         """
         headers = request.headers
-        peer: int | None = request.scope.get("state", {}).get("peer_uid")
+        peer = _peer(request)
         munge = headers.get(MUNGE_HEADER) if peer is None else None
         if munge and self._munge_counts:
-            return self._by_munge(munge)
+            return self._by_munge(request)
         token = _token(headers)
         if token is not None:
             return self._tokens.identify_token(token)
@@ -98,10 +112,12 @@ class Authenticator:
     def _munge_counts(self) -> bool:
         return self._policy().daemon.auth_type is AuthType.MUNGE
 
-    def _by_munge(self, credential: str) -> Identity:
+    def _by_munge(self, request: HTTPConnection) -> Identity:
         if self._munge is None:
             raise Unauthenticated("AuthType=munge is configured but takes effect only after a restart of the daemon")
-        user_id = self._munge.decode(credential)
+        user_id: int | QpudError = request.scope["state"][PROVEN]
+        if isinstance(user_id, QpudError):
+            raise user_id
         return Identity(user_id=user_id, user=self.user_name(user_id), proof=Proof.MUNGE)
 
     def _by_peer(self, user_id: int) -> Identity:
@@ -116,6 +132,11 @@ class Authenticator:
         if self._munge_counts:
             return "Missing MUNGE credential: send X-Munge-Cred or a session token, or use the Unix socket"
         return "no credential: send a session token as Bearer, or use the Unix socket"
+
+
+def _peer(request: HTTPConnection) -> int | None:
+    uid: int | None = request.scope.get("state", {}).get("peer_uid")
+    return uid
 
 
 def _token(headers: Headers) -> str | None:

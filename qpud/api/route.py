@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute
 from starlette.routing import Route as StarletteRoute
 
 from qpud.api.bodies import BoundedBody
+from qpud.api.middleware import Proven
 
 if TYPE_CHECKING:
     from qpud.api.parts import Parts
@@ -64,14 +65,15 @@ def starlette_routes(
         body_limit: Gives MaxBodySize in bytes.
         mount: The path under which the routes will be mounted.
     """
-    bounded = [Middleware(BoundedBody, body_limit, parts.arriving)]
+    proven = Middleware(Proven, parts.authenticator)
+    bounded = [Middleware(BoundedBody, body_limit, parts.arriving), proven]
     return [
         StarletteRoute(
             route.path.removeprefix(mount),
             partial(route.endpoint, parts),
             methods=[route.method],
             name=route.path,
-            middleware=bounded if route.method in WITH_BODY else None,
+            middleware=bounded if route.method in WITH_BODY else [proven],
         )
         for route in table
     ]

@@ -12,11 +12,13 @@ hang, not once per request.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import re
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -85,7 +87,7 @@ class Munge:
             self._context = None
 
     def decode(self, credential: str) -> MungeIdentity:
-        """Whom a credential proves. Blocks for 0.1 ms, or once for up to 10 s when munged hangs.
+        """Whom a credential proves. Blocks for 0.1 ms, or for up to 10 s when munged hangs: see MungeThread.
 
         Raises:
             Unauthenticated: It is garbage, of another key, expired, from the future, used before, or for others.
@@ -158,6 +160,34 @@ class Munge:
                 continue
             self._refusing.clear()
             return
+
+
+class MungeThread:
+    """Decodes in a thread of its own: libmunge has no time-out, and a munged that hangs must not stop the loop.
+
+    Args:
+        munge: Used by that thread only, closed with it.
+    """
+
+    def __init__(self, munge: Munge) -> None:
+        self._munge = munge
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="qpud-munge")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._thread.submit(self._munge.close)  # after what it is doing: nobody else may free libmunge's memory
+        self._thread.shutdown(wait=False)
+
+    async def decode(self, credential: str) -> int:
+        """The uid that made the credential. Raises: as `Munge.decode`."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._uid, credential)
+
+    def _uid(self, credential: str) -> int:
+        return self._munge.decode(credential).uid
 
 
 def _require_form(text: str) -> None:

@@ -13,10 +13,12 @@ from qpud.core.identity import Identity, Proof
 from qpud.core.policy import AuthType
 
 
-def who(desk: Desk, peer: int | None = None, **headers: str) -> Identity:
+async def who(desk: Desk, peer: int | None = None, **headers: str) -> Identity:
     raw = [(name.replace("_", "-").lower().encode(), value.encode()) for name, value in headers.items()]
     scope = {"type": "http", "headers": raw, "state": {} if peer is None else {"peer_uid": peer}}
-    return desk.app._parts.authenticator.authenticate(HTTPConnection(scope))
+    authenticator, request = desk.app._parts.authenticator, HTTPConnection(scope)
+    await authenticator.prove(request)
+    return authenticator.authenticate(request)
 
 
 async def a_desk_with_token(**options: AuthType) -> tuple[Desk, str]:
@@ -26,41 +28,41 @@ async def a_desk_with_token(**options: AuthType) -> tuple[Desk, str]:
 
 
 @pytest.mark.parametrize(("uid", "is_admin"), [(0, True), (1002, True), (1000, False)])
-def test_root_and_admin_users_administer_on_the_unix_socket(uid: int, is_admin: bool) -> None:
-    caller = who(Desk(), peer=uid)
+async def test_root_and_admin_users_administer_on_the_unix_socket(uid: int, is_admin: bool) -> None:
+    caller = await who(Desk(), peer=uid)
     assert (caller.user_id, caller.proof, caller.is_admin) == (uid, Proof.PEER, is_admin)
 
 
-def test_a_munge_credential_of_root_does_not_administer() -> None:
-    caller = who(Desk(), X_Munge_Cred="MUNGE:0:")
+async def test_a_munge_credential_of_root_does_not_administer() -> None:
+    caller = await who(Desk(), X_Munge_Cred="MUNGE:0:")
     assert (caller.user_id, caller.proof, caller.is_admin) == (0, Proof.MUNGE, False)
 
 
 async def test_a_token_is_its_sessions_owner_even_when_root_sends_it() -> None:
     desk, token = await a_desk_with_token()
-    caller = who(desk, peer=0, Authorization=f"Bearer {token}")
+    caller = await who(desk, peer=0, Authorization=f"Bearer {token}")
     assert (caller.user_id, caller.proof, caller.is_admin) == (1000, Proof.TOKEN, False)
 
 
 async def test_a_token_may_be_a_basic_password() -> None:
     desk, token = await a_desk_with_token()
     basic = base64.b64encode(f"anyone:{token}".encode()).decode()
-    assert who(desk, Authorization=f"Basic {basic}").user_id == 1000
+    assert (await who(desk, Authorization=f"Basic {basic}")).user_id == 1000
 
 
 async def test_a_token_may_be_the_warden_session() -> None:
     desk, token = await a_desk_with_token(auth_type=AuthType.NONE)
-    assert who(desk, X_Warden_Session=token).proof is Proof.TOKEN
+    assert (await who(desk, X_Warden_Session=token)).proof is Proof.TOKEN
 
 
 async def test_munge_beside_a_token_gives_the_identity() -> None:
     desk, token = await a_desk_with_token()
-    assert who(desk, X_Munge_Cred="MUNGE:1001:", X_Warden_Session=token).user_id == 1001
+    assert (await who(desk, X_Munge_Cred="MUNGE:1001:", X_Warden_Session=token)).user_id == 1001
 
 
 async def test_munge_is_not_looked_at_unless_configured() -> None:
     desk, token = await a_desk_with_token(auth_type=AuthType.NONE)
-    assert who(desk, X_Munge_Cred="garbage", Authorization=f"Bearer {token}").user_id == 1000
+    assert (await who(desk, X_Munge_Cred="garbage", Authorization=f"Bearer {token}")).user_id == 1000
 
 
 async def asked(desk: Desk, method: str, path: str, json: object = None, **headers: str) -> httpx.Response:

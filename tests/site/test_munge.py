@@ -1,4 +1,6 @@
+import asyncio
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 
 from qpud.core.errors import Unauthenticated, Unavailable
 from qpud.site.libmunge import Libmunge
-from qpud.site.munge import LONGEST_CREDENTIAL, Munge, MungeIdentity
+from qpud.site.munge import LONGEST_CREDENTIAL, Munge, MungeIdentity, MungeThread
 
 pytestmark = pytest.mark.munge
 
@@ -252,3 +254,19 @@ def test_two_thousand_refusals_leak_nothing(munge: Munge) -> None:
 def resident_kilobytes() -> int:
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith("VmRSS")).split()[1])
+
+
+async def test_a_stopped_munged_does_not_stop_the_loop(start_munged: Callable[[Path], Path], tmp_path: Path) -> None:
+    socket = start_munged(tmp_path)
+    credential, munged = Munge(socket).encode(), int((tmp_path / "pid").read_text())
+    with MungeThread(Munge(socket)) as thread:
+        os.kill(munged, signal.SIGSTOP)
+        try:
+            asking = asyncio.create_task(thread.decode(credential))
+            async with asyncio.timeout(2):
+                await asyncio.sleep(0.2)
+            assert not asking.done()
+        finally:
+            os.kill(munged, signal.SIGCONT)
+        async with asyncio.timeout(15):
+            assert await asking == os.getuid()
