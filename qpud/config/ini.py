@@ -96,7 +96,11 @@ class _Reader:
         self.entry = None
         match = _SECTION.match(line)
         if not match:
-            self._complain(number, f"'{line}' is no section heading", "[qpud], [queue NAME], [resource NAME]")
+            self._complain(
+                number,
+                f"'{line}' is no section heading",
+                "[qpud], [queue NAME], [resource NAME], [account NAME], [user NAME]",
+            )
         kind, name = match.groups() if match else (line.strip("[] "), "")
         self.sections.append(Section(kind, name or "", number))
 

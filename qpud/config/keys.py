@@ -22,7 +22,7 @@ LONGEST_SECONDS = 365 * 86400.0
 """Longest duration of a key that cannot be UNLIMITED and sets no bound of its own."""
 
 Kind = type[msgspec.Struct]
-"""The policy struct of a section: DaemonPolicy, QueuePolicy or ResourcePolicy."""
+"""The policy struct of a section: DaemonPolicy, QueuePolicy…"""
 
 
 class Form(msgspec.Struct, frozen=True):
@@ -117,7 +117,7 @@ def settings(kind: Kind) -> dict[str, Setting]:
 
 def camel(field: str) -> str:
     """`slice_seconds` → `SliceSeconds`."""
-    return "".join(part.capitalize() for part in field.split("_"))
+    return "".join("QPU" if part == "qpu" else part.capitalize() for part in field.split("_"))
 
 
 def _setting(field: msgspec.structs.FieldInfo, hint: Any) -> Setting:

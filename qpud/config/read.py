@@ -15,16 +15,18 @@ from qpud.config.mistakes import Findings, nearest
 from qpud.core.policy import (
     DEFAULT_QUEUES,
     DEFAULT_RESOURCES,
+    AccountPolicy,
     DaemonPolicy,
     DriverKind,
     Policy,
     QueuePolicy,
     ResourcePolicy,
+    UserPolicy,
 )
 
 LARGEST_FILE = 1 << 20
 """Bytes of the largest policy file that is read."""
-NAMED_HEADINGS = ("queue", "resource")
+NAMED_HEADINGS = ("queue", "resource", "account", "user")
 HEADINGS = ("qpud", *NAMED_HEADINGS)
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
@@ -63,6 +65,8 @@ def parse(text: str, source: str = "qpud.conf") -> Policy:
         daemon=_daemon(sections, findings),
         queues=_queues(sections, findings) or dict(DEFAULT_QUEUES),
         resources=_resources(sections, findings) or dict(DEFAULT_RESOURCES),
+        accounts=_named(sections, "account", AccountPolicy, findings),
+        users=_named(sections, "user", UserPolicy, findings),
     )
     check_policy(policy, sections, findings)
     findings.raise_any()
@@ -103,7 +107,7 @@ def _kind_of(section: Section, findings: Findings) -> str:
     if kind in HEADINGS:
         return kind
     close = nearest(kind, NAMED_HEADINGS if section.name else HEADINGS)
-    allowed = "[qpud], [queue NAME], [resource NAME]"
+    allowed = "[qpud], [queue NAME], [resource NAME], [account NAME], [user NAME]"
     findings.add(section.line, "unknown section", section=section.title, allowed=allowed, nearest=close)
     return close
 
@@ -131,6 +135,15 @@ def _queues(sections: list[Section], findings: Findings) -> dict[str, QueuePolic
         section.name: _read(section, DEFAULT_QUEUES.get(section.name, QueuePolicy(name=section.name)), findings)
         for section in sections
         if section.kind == "queue"
+    }
+
+
+def _named(sections: list[Section], kind: str, struct: type[S], findings: Findings) -> dict[str, S]:
+    """The sections of a kind that has no defaults by name."""
+    return {
+        section.name: _read(section, struct(name=section.name), findings)
+        for section in sections
+        if section.kind == kind
     }
 
 
@@ -213,4 +226,10 @@ def _complain_driver(section: Section, entry: Entry, setting: Setting, driver: D
 
 
 def _kinds() -> list[tuple[str, type[msgspec.Struct]]]:
-    return [("qpud", DaemonPolicy), ("queue NAME", QueuePolicy), ("resource NAME", ResourcePolicy)]
+    return [
+        ("qpud", DaemonPolicy),
+        ("queue NAME", QueuePolicy),
+        ("resource NAME", ResourcePolicy),
+        ("account NAME", AccountPolicy),
+        ("user NAME", UserPolicy),
+    ]

@@ -12,7 +12,7 @@ import textwrap
 import msgspec
 
 from qpud.config.show import sections_of, written_settings
-from qpud.core.policy import DriverKind, Policy, ResourcePolicy, default_policy
+from qpud.core.policy import AccountPolicy, DriverKind, Policy, ResourcePolicy, UserPolicy, default_policy
 
 _INTRODUCTION = """\
 # qpud.conf: the policy of qpud, the scheduler between Slurm and a quantum processor.
@@ -34,7 +34,14 @@ _RESOURCES = """\
 # A key belongs to the drivers under which it stands.
 """
 
+_ACCOUNTS = """\
+# Accounts and users: shares and limits over all queues; those without a section have one share and no limit.
+"""
+
 _QPU = ResourcePolicy(name="QPU", driver=DriverKind.PASQAL_QPU, url="http://10.0.0.5:8000")
+_ACCOUNT = AccountPolicy(name="chem")
+_USER = UserPolicy(name="alice")
+_EXAMPLES = (_QPU, _ACCOUNT, _USER)
 
 
 def sample() -> str:
@@ -42,13 +49,18 @@ def sample() -> str:
     policy = default_policy()
     explained: set[str] = set()
     blocks = [_INTRODUCTION]
-    for title, struct in sections_of(_with_qpu(policy)):
+    for title, struct in sections_of(_with_examples(policy)):
         blocks.append(_preface(title, policy) + _block(title, struct, explained))
     return "\n".join(blocks)
 
 
-def _with_qpu(policy: Policy) -> Policy:
-    return msgspec.structs.replace(policy, resources={**policy.resources, _QPU.name: _QPU})
+def _with_examples(policy: Policy) -> Policy:
+    return msgspec.structs.replace(
+        policy,
+        resources={**policy.resources, _QPU.name: _QPU},
+        accounts={_ACCOUNT.name: _ACCOUNT},
+        users={_USER.name: _USER},
+    )
 
 
 def _preface(title: str, policy: Policy) -> str:
@@ -57,13 +69,15 @@ def _preface(title: str, policy: Policy) -> str:
         return f"{_QUEUES}\n"
     if title == f"resource {next(iter(policy.resources))}":
         return f"{_RESOURCES}\n"
+    if title == f"account {_ACCOUNT.name}":
+        return f"{_ACCOUNTS}\n"
     return ""
 
 
 def _block(title: str, struct: msgspec.Struct, explained: set[str]) -> str:
     """One section; a key is explained where it appears first."""
     kind = type(struct).__name__
-    heading = f"[{title}]" if struct is not _QPU else f"#[{title}]"
+    heading = f"[{title}]" if struct not in _EXAMPLES else f"#[{title}]"
     lines = [heading]
     for setting, text in written_settings(struct):
         if f"{kind}.{setting.name}" not in explained:

@@ -32,6 +32,8 @@ def sections_of(policy: Policy) -> Iterator[tuple[str, msgspec.Struct]]:
     yield "qpud", policy.daemon
     yield from ((f"queue {name}", queue) for name, queue in policy.queues.items())
     yield from ((f"resource {name}", resource) for name, resource in policy.resources.items())
+    yield from ((f"account {name}", account) for name, account in policy.accounts.items())
+    yield from ((f"user {name}", user) for name, user in policy.users.items())
 
 
 def written_settings(struct: msgspec.Struct) -> Iterator[tuple[Setting, str]]:

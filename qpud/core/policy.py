@@ -50,6 +50,27 @@ class PreemptMode(enum.StrEnum):
 
     OFF = "OFF"  # keeps the resource until its last shot
     SLICE = "SLICE"  # yields at the next slice boundary
+    REQUEUE = "REQUEUE"  # the slice in flight is canceled where the driver can; finished slices are kept
+    CANCEL = "CANCEL"  # the same, and the job ends as CANCELED
+
+
+class FairShareBy(enum.StrEnum):
+    """Between whom the resource is shared first; below that always between sessions, by their units."""
+
+    SESSION = "session"
+    USER = "user"
+    ACCOUNT = "account"
+
+
+class UsageReset(enum.StrEnum):
+    """When recorded usage is forgotten at once, at 00:00 UTC of a day."""
+
+    NONE = "NONE"
+    DAILY = "DAILY"
+    WEEKLY = "WEEKLY"  # on Mondays
+    MONTHLY = "MONTHLY"
+    QUARTERLY = "QUARTERLY"
+    YEARLY = "YEARLY"
 
 
 class DriverKind(enum.StrEnum):
@@ -145,6 +166,36 @@ class DaemonPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     default_queue: Annotated[
         str | None, Key("Queue of sessions that name none; empty: the one of the lowest tier")
     ] = None
+    scheduler_type: Annotated[
+        str,
+        Key("Order of jobs: share, priority, fifo, exclusive, or a class of your own: module:Class", restart=True),
+    ] = "share"
+    fair_share_by: Annotated[
+        FairShareBy,
+        Key("Between whom a resource is shared first: session, user or account; then between their sessions"),
+    ] = FairShareBy.SESSION
+    priority_decay_half_life: Annotated[
+        float,
+        Key(
+            "Usage of users and accounts counts half after this; 0: it never fades",
+            unit=Unit.SECONDS,
+            at_least=0,
+            unlimited=True,
+        ),
+    ] = 7 * 86400.0
+    priority_usage_reset_period: Annotated[
+        UsageReset,
+        Key("Usage is forgotten at 00:00 UTC: NONE, DAILY, WEEKLY, MONTHLY, QUARTERLY or YEARLY"),
+    ] = UsageReset.NONE
+    starvation_limit: Annotated[
+        float,
+        Key(
+            "A job that waits longer counts as of the next higher tier, and so on; UNLIMITED: tiers are strict",
+            unit=Unit.SECONDS,
+            above=0,
+            unlimited=True,
+        ),
+    ] = UNLIMITED_SECONDS
     session_idle_timeout: Annotated[
         float, Key("A session without requests or jobs expires after this", unit=Unit.SECONDS, above=0, unlimited=True)
     ] = 3600.0
@@ -186,22 +237,95 @@ class QueuePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     preempt_mode: Annotated[
         PreemptMode,
         Key(
-            "When a higher tier waits: OFF (run on to the last shot) or SLICE (yield after the slice)",
-            later=("REQUEUE", "CANCEL", "SUSPEND", "GANG", "WITHIN"),
+            "When a higher tier waits: OFF (run on), SLICE (end the slice), REQUEUE (cut it) or CANCEL (end the job)",
+            later=("SUSPEND", "GANG", "WITHIN"),
         ),
     ] = PreemptMode.SLICE
+    preempt_exempt_time: Annotated[
+        float,
+        Key(
+            "A job keeps the resource at least this long once it has it, whoever waits",
+            unit=Unit.SECONDS,
+            at_least=0,
+            unlimited=True,
+        ),
+    ] = 0.0
+    grace_time: Annotated[
+        float,
+        Key(
+            "With REQUEUE and CANCEL: the slice may go on so long after a higher tier came",
+            unit=Unit.SECONDS,
+            at_least=0,
+        ),
+    ] = 0.0
     slice_seconds: Annotated[
         float, Key("A slice holds at most this many seconds of shots", unit=Unit.SECONDS, above=0, at_most=86400)
     ] = 20.0
+    max_preempt_delay: Annotated[
+        float,
+        Key(
+            "Slices of lower tiers are made so short that a job of this queue waits no longer for one",
+            unit=Unit.SECONDS,
+            above=0,
+            unlimited=True,
+        ),
+    ] = UNLIMITED_SECONDS
+    max_slice_overhead: Annotated[
+        float,
+        Key("Slices are made longer while more than this part of their time is overhead, 0 to 1", above=0, at_most=1),
+    ] = 0.1
+    time_limit: Annotated[float, Key("Most QPU seconds of one job", unit=Unit.SECONDS, above=0, unlimited=True)] = (
+        UNLIMITED_SECONDS
+    )
     max_shots: Annotated[int | None, Key("Most shots of one job, or UNLIMITED", at_least=1, none="UNLIMITED")] = None
     max_submit_jobs: Annotated[
         int | None, Key("Most unfinished jobs of one user, or UNLIMITED", at_least=1, none="UNLIMITED")
     ] = None
+    max_jobs_per_user: Annotated[
+        int | None,
+        Key("Most jobs of one user that have begun and not ended, or UNLIMITED", at_least=1, none="UNLIMITED"),
+    ] = None
+    max_qpu_seconds_per_day: Annotated[
+        float, Key("Most QPU seconds of one user and day (UTC)", unit=Unit.SECONDS, above=0, unlimited=True)
+    ] = UNLIMITED_SECONDS
+    allow_accounts: Annotated[tuple[str, ...], Key("Accounts that may use the queue; empty: all")] = ()
+    deny_accounts: Annotated[tuple[str, ...], Key("Accounts that may not use the queue")] = ()
+    allow_groups: Annotated[tuple[str, ...], Key("Groups whose users may use the queue; empty: all")] = ()
+    deny_groups: Annotated[tuple[str, ...], Key("Groups whose users may not use the queue")] = ()
 
     @property
     def fed_by(self) -> tuple[str, ...]:
         """The Slurm partitions that feed the queue."""
         return self.partitions or (self.name,)
+
+
+class UserPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A section [user NAME]: limits of one user over all queues. Without a section: none but those of the queues."""
+
+    name: str
+    max_shots: Annotated[int | None, Key("Most shots of one job, or UNLIMITED", at_least=1, none="UNLIMITED")] = None
+    max_submit_jobs: Annotated[int | None, Key("Most unfinished jobs, or UNLIMITED", at_least=1, none="UNLIMITED")] = (
+        None
+    )
+    max_qpu_seconds_per_day: Annotated[
+        float, Key("Most QPU seconds of one day (UTC)", unit=Unit.SECONDS, above=0, unlimited=True)
+    ] = UNLIMITED_SECONDS
+
+
+class AccountPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A section [account NAME]: its part of every resource, and limits over all its users and queues."""
+
+    name: str
+    shares: Annotated[float, Key("Weight against other accounts, with FairShareBy=account", above=0, at_most=1e6)] = (
+        1.0
+    )
+    max_shots: Annotated[int | None, Key("Most shots of one job, or UNLIMITED", at_least=1, none="UNLIMITED")] = None
+    max_submit_jobs: Annotated[int | None, Key("Most unfinished jobs, or UNLIMITED", at_least=1, none="UNLIMITED")] = (
+        None
+    )
+    max_qpu_seconds_per_day: Annotated[
+        float, Key("Most QPU seconds of one day (UTC)", unit=Unit.SECONDS, above=0, unlimited=True)
+    ] = UNLIMITED_SECONDS
 
 
 class ResourcePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -316,6 +440,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     daemon: DaemonPolicy
     queues: dict[str, QueuePolicy]
     resources: dict[str, ResourcePolicy]
+    accounts: dict[str, AccountPolicy] = {}
+    users: dict[str, UserPolicy] = {}
 
     @property
     def default_resource(self) -> str:

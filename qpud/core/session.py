@@ -46,6 +46,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     share: int = 1  # units, 10 = 100 %
     hint: Hint = Hint.NONE
     expected_qpu_seconds: float | None = None
+    expected_classical_seconds: float | None = None  # between two of its jobs
+    nodes: int = 1  # held by its Slurm job while it waits
     opened_at: float
     last_used_at: float
     expires_at: float

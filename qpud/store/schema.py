@@ -143,7 +143,29 @@ CREATE TABLE audit (
 );
 """
 
-MIGRATIONS = (_V1,)
+_V2 = """
+ALTER TABLE sessions ADD COLUMN nodes INTEGER NOT NULL DEFAULT 1 CHECK (nodes >= 1);
+ALTER TABLE sessions ADD COLUMN expected_classical_seconds REAL;
+ALTER TABLE ledger ADD COLUMN account TEXT;
+ALTER TABLE ledger ADD COLUMN slurm_job_id TEXT;
+ALTER TABLE ledger ADD COLUMN wasted_shots INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE ledger ADD COLUMN wasted_seconds REAL NOT NULL DEFAULT 0;
+CREATE INDEX ledger_at ON ledger (at);
+ALTER TABLE drains ADD COLUMN is_down INTEGER NOT NULL DEFAULT 0 CHECK (is_down IN (0, 1));
+CREATE TABLE reservations (
+  name TEXT PRIMARY KEY,
+  resource TEXT NOT NULL,
+  starts_at REAL NOT NULL,
+  ends_at REAL NOT NULL CHECK (ends_at > starts_at),
+  accounts TEXT NOT NULL,
+  users TEXT NOT NULL,
+  duty TEXT NOT NULL,
+  created_by TEXT NOT NULL,
+  created_at REAL NOT NULL
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS = (_V1, _V2)
 
 
 def migrate(connection: sqlite3.Connection) -> None:

@@ -7,12 +7,21 @@ import pytest
 from qpud.config import parse
 from qpud.config.keys import Kind, settings
 from qpud.config.sample import sample
-from qpud.core.policy import DaemonPolicy, DriverKind, QueuePolicy, ResourcePolicy, default_policy
+from qpud.core.policy import (
+    AccountPolicy,
+    DaemonPolicy,
+    DriverKind,
+    QueuePolicy,
+    ResourcePolicy,
+    UserPolicy,
+    default_policy,
+)
 
 FILE = Path(__file__).parents[2] / "etc" / "qpud.conf"
 TEXT = FILE.read_text()
 UNCOMMENTED = re.sub(r"^#(?=\S)", "", TEXT, flags=re.MULTILINE)
-KINDS: list[Kind] = [DaemonPolicy, QueuePolicy, ResourcePolicy]
+KINDS: list[Kind] = [DaemonPolicy, QueuePolicy, ResourcePolicy, AccountPolicy, UserPolicy]
+HEADINGS = ["qpud", "queue", "resource", "account", "user"]
 
 
 def keys_under(heading: str) -> list[str]:
@@ -32,7 +41,7 @@ def test_the_file_gives_the_defaults() -> None:
 def test_the_file_shows_the_defaults_in_its_comments() -> None:
     policy = parse(UNCOMMENTED)
     resources = {name: one for name, one in policy.resources.items() if name != "QPU"}
-    assert msgspec.structs.replace(policy, resources=resources) == default_policy()
+    assert msgspec.structs.replace(policy, resources=resources, accounts={}, users={}) == default_policy()
 
 
 def test_the_file_shows_the_defaults_of_a_real_qpu() -> None:
@@ -40,7 +49,7 @@ def test_the_file_shows_the_defaults_of_a_real_qpu() -> None:
     assert qpu == ResourcePolicy(name="QPU", driver=DriverKind.PASQAL_QPU, url=qpu.url)
 
 
-@pytest.mark.parametrize(("heading", "kind"), list(zip(["qpud", "queue", "resource"], KINDS, strict=True)))
+@pytest.mark.parametrize(("heading", "kind"), list(zip(HEADINGS, KINDS, strict=True)))
 def test_the_file_has_every_key_of_a_section_and_no_other(heading: str, kind: Kind) -> None:
     assert sorted(keys_under(heading)) == sorted(setting.name for setting in settings(kind).values())
 
