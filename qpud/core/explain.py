@@ -148,6 +148,13 @@ def _slice_text(view: SliceView, seconds: float) -> str:
     return f"slice {view.number}: {view.shots_done} of {view.shots} shots {took}, {view.state}"
 
 
+def would_cancel(job: Job, asked_before: bool) -> str:
+    """What a cancel would come to."""
+    if asked_before:
+        return f"job {job.id} was already asked to stop, the slice in flight is ending"
+    return f"job {job.id} would be canceled: {job.shots_done} of {job.shots} shots have run"
+
+
 def cancellation(found: Job, after: Job, asked_before: bool) -> str:
     """The truth about a cancel."""
     if found.is_terminal:

@@ -41,6 +41,8 @@ class Reason(enum.StrEnum):
     HELD_ADMIN = "JobHeldAdmin"
     DRAINED = "ResourceDrained"
     DOWN = "ResourceDown"
+    RESERVED = "Reserved"  # a reservation of others is active, or begins before even one shot could end
+    MAX_JOBS_PER_USER = "MaxJobsPerUser"  # so many jobs of the user in the queue have begun and not ended
     UNKNOWN = "ResourceUnreachable"  # a slice is in flight and the resource does not answer
     PREEMPTED = "Preempted"  # a higher tier has the resource, the job goes on afterwards
     CANCELING = "Canceling"  # asked to stop; the slice in flight has not ended yet
@@ -48,6 +50,7 @@ class Reason(enum.StrEnum):
     ADMIN = "CanceledByAdmin"
     SESSION_CLOSED = "SessionClosed"
     SESSION_EXPIRED = "SessionExpired"
+    TIME_LIMIT = "TimeLimit"  # it was charged more QPU seconds than its queue allows
     INVALID = "InvalidSequence"
     FAULT = "ResourceFault"
 
