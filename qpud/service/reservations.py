@@ -20,7 +20,7 @@ _MOST_OWNERS = 1000
 class ReservationVerbs(Verbs):
     """Reservations. Everybody may list them, administrators make and delete them."""
 
-    async def reservations(self, _who: Identity) -> list[verbs.Reserved]:
+    async def reservations(self) -> list[verbs.Reserved]:
         """All reservations that are not over, the earliest first."""
         ordered = sorted(self._context.book.reservations.values(), key=lambda one: (one.starts_at, one.name))
         return [self._with_state(one) for one in ordered]

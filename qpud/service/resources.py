@@ -68,6 +68,7 @@ class ResourceVerbs(Verbs):
             Forbidden: Not an administrator on the Unix socket.
             BadRequest: No reason.
         """
+        require_admin(who, f"drain {resource}")
         return await self._stop_starting(who, "drain", resource, reason)
 
     async def down(self, who: Identity, resource: str, reason: str) -> verbs.ResourceView:
@@ -79,6 +80,7 @@ class ResourceVerbs(Verbs):
             Forbidden: Not an administrator on the Unix socket.
             BadRequest: No reason.
         """
+        require_admin(who, f"take {resource} down")
         return await self._stop_starting(who, "down", resource, reason)
 
     async def resume(self, who: Identity, resource: str) -> verbs.ResourceView:
@@ -140,7 +142,6 @@ class ResourceVerbs(Verbs):
 
     # -- parts
     async def _stop_starting(self, who: Identity, verb: str, resource: str, reason: str) -> verbs.ResourceView:
-        require_admin(who, f"{verb} {resource}")
         name = self.resource_name(resource)
         if not (reason := " ".join(reason.split())) or len(reason) > 500:
             raise BadRequest(f"a {verb} of {name} needs a reason of 1 … 500 characters")
