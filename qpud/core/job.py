@@ -83,6 +83,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     register_hash: str  # the loaded register: equal ones need no SetupSeconds between them
     shots: int
     shots_done: int = 0
+    qpu_seconds: float = 0.0  # charged so far, set-up included
     state: JobState = JobState.PENDING
     reason: Reason = Reason.NONE
     submitted_at: float

@@ -27,6 +27,9 @@ Rates = Mapping[str, float]
 """Shots per QPU second by resource, where that can be told in advance."""
 
 
+_TOLERANCE = 1e-9  # of sums of floats, relative
+
+
 class Bound(NamedTuple):
     """One section of the policy that binds a job, and what counts against it."""
 
@@ -98,7 +101,7 @@ def _check_shots(bound: Bound, shots: int) -> None:
 
 def _check_time(bound: Bound, shots: int, rate: float | None) -> None:
     limit = bound.limits.time_limit if isinstance(bound.limits, QueuePolicy) else UNLIMITED_SECONDS
-    if rate is None or shots / rate <= limit:
+    if rate is None or not _exceeds(shots / rate, limit):
         return
     takes = f"{shots} shots take about {number(shots / rate)} QPU seconds, which exceed"
     fits = _fitting(limit * rate, "in one job")
@@ -125,15 +128,21 @@ def _check_day(bound: Bound, asked: Asked, rates: Rates, charged: float) -> None
     said = f"MaxQPUSecondsPerDay {number(limit)} of {bound.whose}"
     if charged >= limit:
         raise LimitExceeded(f"{said} is used up: nothing fits until 00:00 UTC")
-    if more and used + more > limit:
+    if more and _exceeds(used + more, limit):
         fits = _fitting((limit - used) * rates.get(asked[0][0], 0.0), "until 00:00 UTC")
         what = f"{number(more)} QPU seconds more exceed {said}"
         raise LimitExceeded(f"{what}, of which {number(used)} are used or queued today: {fits}")
 
 
+def _exceeds(seconds: float, limit: float) -> bool:
+    return seconds > limit * (1.0 + _TOLERANCE)
+
+
 def _fitting(shots: float, when: str) -> str:
-    whole = int(shots + 1e-9)
-    return f"at most {whole} shots {_fit(whole)} {when}" if whole > 0 else f"no shot fits {when}"
+    whole = int(shots + 1e-6)
+    if whole < 1:
+        return f"no shot fits {when}"
+    return f"at most {whole} shot{'s' * (whole != 1)} {_fit(whole)} {when}"
 
 
 def _fit(how_many: int) -> str:

@@ -72,13 +72,6 @@ def upcoming(reservations: Iterable[Reservation], resource: str, now: float) -> 
     return sorted(later, key=lambda one: one.starts_at)
 
 
-def next_start(
-    reservations: Iterable[Reservation], resource: str, session: Session | None, now: float
-) -> Reservation | None:
-    """The next reservation that a session does not own: its slices must have ended when that begins; None if none."""
-    return next((one for one in upcoming(reservations, resource, now) if not owns(one, session)), None)
-
-
 def next_boundary(reservations: Iterable[Reservation], now: float) -> float | None:
     """When the next window begins or ends, in seconds since the epoch; None if there is none to come."""
     edges = (edge for one in reservations for edge in (one.starts_at, one.ends_at) if edge > now)
@@ -105,22 +98,26 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
 OPEN = Window()
 
 
-def window(reservations: Collection[Reservation], resource: str, session: Session | None, now: float) -> Window:
-    """How long a session may use a resource.
+class Outlook:
+    """What reservations leave of one resource from now on, to anybody.
 
     Args:
         reservations: All of the daemon.
         resource: The resource.
-        session: The job's; None if it has ended: it owns nothing.
         now: Seconds since the epoch.
     """
-    if not reservations:
-        return OPEN
-    holder = active(reservations, resource, now)
-    if holder is not None and not owns(holder, session):
-        return Window(seconds=0.0, by=holder)
-    coming = next_start(reservations, resource, session, now)
-    return OPEN if coming is None else Window(seconds=coming.starts_at - now, by=coming)
+
+    def __init__(self, reservations: Collection[Reservation], resource: str, now: float) -> None:
+        self._now = now
+        self._holder = active(reservations, resource, now)
+        self._upcoming = upcoming(reservations, resource, now)
+
+    def window(self, session: Session | None) -> Window:
+        """How long a session may use the resource; None: a session that has ended, which owns nothing."""
+        if self._holder is not None and not owns(self._holder, session):
+            return Window(seconds=0.0, by=self._holder)
+        coming = next((one for one in self._upcoming if not owns(one, session)), None)
+        return OPEN if coming is None else Window(seconds=coming.starts_at - self._now, by=coming)
 
 
 def check(new: Reservation, others: Iterable[Reservation], now: float) -> None:

@@ -275,7 +275,7 @@ class Crew:
         self.in_the_dark = False
         flight = self._context.book.flights[self._name]
         flight.state, flight.message = "up", ""
-        self._context.metrics.resource_state(self._name, "drained" if flight.drained is not None else "up")
+        self._context.metrics.resource_state(self._name, flight.shown_state)
 
     async def _pause(self, attempt: int) -> None:
         await self._patiently(asyncio.sleep(_PATIENCE_SECONDS[min(attempt, len(_PATIENCE_SECONDS) - 1)]))

@@ -71,3 +71,4 @@ class EndingVerbs(Verbs):
             context.drivers[job.resource].release(job.id)
         context.waiters.notify(job.id)
         context.wake(job.resource)
+        context.freed(job)

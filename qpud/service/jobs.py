@@ -173,10 +173,10 @@ class JobVerbs(EndingVerbs):
     def _explained(self, job: Job) -> Job:
         if job.is_terminal:
             return job
-        return msgspec.structs.replace(job, reason=explain.reason(job, self._context.book))
+        return msgspec.structs.replace(job, reason=explain.reason(job, self._context.book, self._context.clock()))
 
     def _explanation(self, job: Job) -> str:
-        return explain.sentence(job, self._context.book, self.policy)
+        return explain.sentence(job, self._context.book, self.policy, self._context.clock())
 
     async def _wait(self, job: Job, seconds: float, is_over: explain.Condition) -> Job:
         context = self._context

@@ -181,7 +181,7 @@ def test_the_shots_that_are_said_to_fit_do_and_one_more_does_not(
     try:
         ask(shots)
     except LimitExceeded as refusal:
-        fits = re.search(r"at most (\d+) shots", refusal.message)
+        fits = re.search(r"at most (\d+) shot", refusal.message)
         if fits is not None:
             ask(int(fits[1]))
         with pytest.raises(LimitExceeded):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from qpud.core import reservations
 from qpud.core.errors import Conflict, Invalid
-from qpud.core.reservations import Reservation
+from qpud.core.reservations import Outlook, Reservation, Window
 from tests.core.builders import a_session
 
 NOW = 1_000.0
@@ -23,6 +23,11 @@ def a_reservation(
 ) -> Reservation:
     owners = {"users": ("bob",)} if not fields.keys() & {"users", "accounts", "duty"} else {}
     return Reservation(**{"resource": "TWIN", **owners, **fields}, name=name, starts_at=starts_at, ends_at=ends_at)
+
+
+def left(windows: list[Reservation], now: float) -> Window:
+    """What windows leave of TWIN to alice."""
+    return Outlook(windows, "TWIN", now).window(ALICE)
 
 
 @pytest.mark.parametrize(
@@ -60,21 +65,21 @@ def test_a_session_that_has_ended_owns_nothing() -> None:
     ("now", "seconds"), [(1_000.0, 1_000.0), (1_999.0, 1.0), (2_000.0, 0.0), (2_999.0, 0.0), (3_000.0, None)]
 )
 def test_a_window_of_others_leaves_the_time_before_and_after_it(now: float, seconds: float | None) -> None:
-    assert reservations.window([a_reservation()], "TWIN", ALICE, now).seconds == seconds
+    assert left([a_reservation()], now).seconds == seconds
 
 
 def test_an_owner_is_not_limited_by_his_window() -> None:
     mine = a_reservation(users=("alice",))
-    assert [reservations.window([mine], "TWIN", ALICE, now).seconds for now in (1_000.0, 2_000.0)] == [None, None]
+    assert [left([mine], now).seconds for now in (1_000.0, 2_000.0)] == [None, None]
 
 
 def test_an_owner_is_limited_by_the_next_window_of_others() -> None:
     mine = a_reservation(users=("alice",))
-    assert reservations.window([mine, a_reservation("b", 3_000.0, 4_000.0)], "TWIN", ALICE, 2_000.0).seconds == 1_000.0
+    assert left([mine, a_reservation("b", 3_000.0, 4_000.0)], 2_000.0).seconds == 1_000.0
 
 
 def test_a_window_of_another_resource_limits_nobody() -> None:
-    assert reservations.window([a_reservation(resource="OTHER")], "TWIN", ALICE, 2_500.0) is reservations.OPEN
+    assert left([a_reservation(resource="OTHER")], 2_500.0) is reservations.OPEN
 
 
 def test_the_next_boundary_is_the_nearest_start_or_end_to_come() -> None:
@@ -145,6 +150,6 @@ def test_whoever_stops_in_the_time_left_never_meets_a_window(
     asked: list[tuple[float, float]], now: int, later: int
 ) -> None:
     windows = [a_reservation(f"r{number}", *span) for number, span in enumerate(asked)]
-    left = reservations.window(windows, "TWIN", ALICE, float(now)).seconds
-    if left is None or later < left:
+    seconds = left(windows, float(now)).seconds
+    if seconds is None or later < seconds:
         assert reservations.active(windows, "TWIN", float(now + later)) is None

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from qpud.core.errors import Forbidden, LimitExceeded
+from qpud.core.errors import Forbidden, Invalid, LimitExceeded
 from qpud.core.job import Job, JobState, Reason
 from qpud.core.policy import AccountPolicy, DriverKind, Policy, ResourcePolicy, UserPolicy
 from qpud.core.session import Session
@@ -29,7 +29,8 @@ from tests.daemon.builders import (
     until,
     with_queue,
 )
-from tests.daemon.qpu import Qpu, bits
+from tests.daemon.qpu import Qpu, QpuDriver, bits
+from tests.drivers.builders import sequence
 
 RATE = 10.0  # shots per QPU second of the test's QPU
 
@@ -81,12 +82,10 @@ async def test_an_account_is_limited_over_all_users(tmp_path: Path) -> None:
 async def test_a_refused_submission_gives_its_room_back(tmp_path: Path) -> None:
     async with a_site(tmp_path, Qpu(), policy=limited(max_submit_jobs=1)) as site:
         session = await site.session()
-        site.workers.bad[SEQUENCE] = "not today"
-        for _ in range(2):
-            with pytest.raises(Exception, match="not today"):
-                await site.submit(session)
-        site.workers.bad.clear()
-        await site.submit(session, variables={}, shots=11)
+        site.workers.bad[sequence(3)] = "too few atoms"
+        with pytest.raises(Invalid, match="too few atoms"):
+            await site.submit(session, sequence=sequence(3))
+        await site.submit(session)
 
 
 async def test_room_is_free_again_when_a_job_has_ended(tmp_path: Path) -> None:
@@ -142,8 +141,7 @@ def at_noon() -> Clock:
 
 # -- while jobs run
 async def test_no_more_jobs_of_a_user_begin_than_the_queue_allows(tmp_path: Path) -> None:
-    policy = with_queue(a_policy("TWIN", "OTHER"), "development", max_jobs_per_user=1)
-    async with a_site(tmp_path, Qpu(), policy=policy, drivers=None) as site:
+    async with a_site(tmp_path, Qpu(), policy=limited(max_jobs_per_user=1)) as site:
         session = await site.session()
         first = await site.submit(session, 20)
         await site.in_flight(first)
@@ -156,6 +154,21 @@ async def test_no_more_jobs_of_a_user_begin_than_the_queue_allows(tmp_path: Path
         assert site.qpu.requests[-1].job_id == first.id
         site.qpu.finish()
         await site.in_flight(second)
+
+
+async def test_jobs_that_have_begun_on_another_resource_count_and_free_their_place(tmp_path: Path) -> None:
+    policy, qpu, other = with_queue(a_policy("TWIN", "OTHER"), "development", max_jobs_per_user=1), Qpu(), Qpu()
+    drivers = {"TWIN": QpuDriver("TWIN", qpu), "OTHER": QpuDriver("OTHER", other)}
+    async with a_site(tmp_path, qpu, policy=policy, drivers=drivers) as site:
+        session = await site.session()
+        first = await site.submit(session, 10)
+        await site.in_flight(first)
+        second = await site.submit(session, 10, resource="OTHER")
+        await site.settle()
+        assert other.requests == []
+        qpu.finish()
+        await until(lambda: other.running is not None)
+        assert other.requests[0].job_id == second.id
 
 
 async def test_others_pass_a_job_that_may_not_begin(tmp_path: Path) -> None:

@@ -171,9 +171,7 @@ async def test_a_reservation_of_nothing_is_not_found(tmp_path: Path) -> None:
         with pytest.raises(NotFound):
             await site.service.unreserve(ROOT, "window")
         with pytest.raises(NotFound, match="resource 'NOPE' does not exist"):
-            await site.service.reserve(
-                ROOT, verbs.Reserve(name="w", resource="NOPE", duration_seconds=1.0, duty="qa")
-            )
+            await site.service.reserve(ROOT, verbs.Reserve(name="w", resource="NOPE", duration_seconds=1.0, duty="qa"))
 
 
 async def test_a_reserved_resource_says_so_to_a_running_job_only_between_slices(tmp_path: Path) -> None:

@@ -194,7 +194,7 @@ async def test_a_pending_job_changes_its_queue_and_its_place(tmp_path: Path) -> 
         site.qpu.finish()
         await site.in_flight(moved)
         assert (await site.job(behind)).state is JobState.PENDING
-        assert f"moved from queue development to queue production by root" in await site.story(moved)
+        assert "moved from queue development to queue production by root" in await site.story(moved)
     row = ("root", "queue", f"job {moved.id}", "moved from queue development to queue production by root")
     assert audit(tmp_path) == [row]
 
