@@ -58,7 +58,7 @@ def longest_wait(job: Job, queues: dict[str, QueuePolicy]) -> float:
 
 
 def quanta(queues: dict[str, QueuePolicy], pace: Pace) -> dict[int, float]:
-    """The longest ordinary slice of each tier in QPU seconds, set-up included: the unit in which its shares are even."""
+    """The longest ordinary slice of each tier in QPU seconds, set-up included: the unit of its fairness."""
     found: dict[int, float] = {}
     for queue in queues.values():
         seconds = max(queue.slice_seconds, _least(queue, pace)) + pace.setup_seconds
