@@ -23,7 +23,7 @@ from qpud.core.policy import PreemptMode
 from qpud.core.progress import Verdict, after_slice
 from qpud.core.session import Hint
 from qpud.core.slices import Charge, Outcome, Slice
-from qpud.core.slicing import quanta, slice_seconds
+from qpud.core.slicing import SliceLengths
 
 CUTTING = frozenset({PreemptMode.REQUEUE, PreemptMode.CANCEL})
 """The modes of queues whose slices a higher tier may cut in the middle."""
@@ -98,7 +98,7 @@ def _ask(book: Book, resource: str, current: Job | None, now: float) -> Ask:
         now=now,
         current=current,
         register=flight.register if flight.pace.setup_seconds > 0 else None,
-        quanta=quanta(book.policy.queues, flight.pace),
+        quanta=_lengths(book, flight).quanta,
     )
 
 
@@ -116,13 +116,22 @@ def _keeps(book: Book, order: Order, current: Job, flight: Flight, now: float) -
 
 
 def _shots(book: Book, resource: str, job: Job, shots_for: Callable[[float], int]) -> int:
-    order, pace = book.pending[resource], book.flights[resource].pace
+    order = book.pending[resource]
     if order.runs_whole:
         return job.shots_left
     session = book.sessions.get(job.session_id)
     is_heavy = session is not None and session.hint is Hint.QC_HEAVY
-    seconds = slice_seconds(job, book.policy.queues, pace, long=is_heavy, contended=order.has_others(job))
+    lengths = _lengths(book, book.flights[resource])
+    seconds = lengths.seconds(job.queue, is_heavy=is_heavy, is_contended=order.has_others(job))
     return min(job.shots_left, max(1, shots_for(seconds)))
+
+
+def _lengths(book: Book, flight: Flight) -> SliceLengths:
+    """The lengths of slices now; kept until the policy or the measured set-up time changes."""
+    known, setup = flight.lengths, flight.pace.setup_seconds
+    if known is None or known.queues is not book.policy.queues or known.setup_seconds != setup:
+        known = flight.lengths = SliceLengths(book.policy.queues, setup)
+    return known
 
 
 def begin(book: Book, resource: str, job_id: int, now: float) -> Job:

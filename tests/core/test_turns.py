@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import msgspec
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
