@@ -191,7 +191,7 @@ def land(
         outcome: Checked outcome, see `progress.checked`.
         attempts: Fruitless slices of the job in a row before this one.
         stopping: Why the job is asked to stop, if known.
-        now: Seconds since the epoch.
+        now: Seconds since the epoch by the daemon's clock; the outcome's times are the resource's.
         is_cut: Whether the slice was cut for a higher tier, or by an administrator.
     """
     job = book.jobs[ended.job_id]
@@ -199,11 +199,11 @@ def land(
     charge = charge_of(outcome, ended.shots, flight.pace, is_cut=is_cut)
     order.charge(job, charge.qpu_seconds, now)
     flight.pace.learn(outcome)
-    verdict = after_slice(job, outcome, attempts, stopping, now)
+    verdict = after_slice(job, outcome, attempts, stopping, outcome.ended_at)
     if is_cut:
         verdict = msgspec.structs.replace(verdict, fruitless=False)
     if not verdict.job.is_terminal and _is_taken_from(book, ended.resource, job, now):
-        verdict = _ended_by_preemption(verdict.job, now)
+        verdict = _ended_by_preemption(verdict.job, outcome.ended_at)
     return Landing(verdict=verdict, charge=charge)
 
 
