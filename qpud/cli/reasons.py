@@ -14,6 +14,7 @@ WORDS: dict[str, str] = {
     "MaxJobsPerUser": "as many jobs of the user have begun as the queue allows",
     "ResourceUnreachable": "a slice is in flight and the resource does not answer",
     "Preempted": "a higher tier has the resource; the job goes on afterwards",
+    "Share": "its session has had its share of the resource for now",
     "Canceling": "asked to stop; the slice in flight has not ended yet",
     "CanceledByUser": "canceled by its user",
     "CanceledByAdmin": "canceled by an administrator",

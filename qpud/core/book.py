@@ -20,6 +20,7 @@ from qpud.core.reservations import Outlook, Reservation
 from qpud.core.schedulers import make_order
 from qpud.core.session import Session
 from qpud.core.slices import Slice
+from qpud.core.slicing import SliceLengths
 from qpud.core.tally import Tally
 from qpud.core.usage import Usage
 
@@ -36,6 +37,7 @@ class Flight:
         pace: How fast it is.
         register: Hash of the loaded register; None if it is not known.
         began: The job whose slices it has run in a row, `since` when (seconds since the epoch).
+        lengths: How long its slices are, as far as it is worked out.
         contested_at: When a higher tier came that will cut the slice; None if none did.
     """
 
@@ -46,6 +48,7 @@ class Flight:
         "is_down",
         "job_id",
         "leaving",
+        "lengths",
         "message",
         "pace",
         "register",
@@ -60,6 +63,7 @@ class Flight:
         self.began: int | None = None
         self.since = 0.0
         self.contested_at: float | None = None
+        self.lengths: SliceLengths | None = None
         self.job_id: int | None = None
         self.leaving: int | None = None
         self.slice: Slice | None = None

@@ -21,11 +21,11 @@ from qpud.core.limits import number, time_limit
 from qpud.core.order import Ask, Order
 from qpud.core.pace import Pace
 from qpud.core.plan import may_run, preempt_mode, preempts
-from qpud.core.policy import PreemptMode
+from qpud.core.policy import Policy, PreemptMode
 from qpud.core.progress import Verdict, after_slice
 from qpud.core.session import Hint
 from qpud.core.slices import Charge, Outcome, Slice
-from qpud.core.slicing import quanta, slice_seconds
+from qpud.core.slicing import SliceLengths
 
 CUTTING = frozenset({PreemptMode.REQUEUE, PreemptMode.CANCEL})
 """The modes of queues whose slices a higher tier may cut in the middle."""
@@ -104,7 +104,7 @@ def _ask(book: Book, resource: str, current: Job | None, now: float) -> Ask:
         now=now,
         current=current,
         register=flight.register if flight.pace.setup_seconds > 0 else None,
-        quanta=quanta(book.policy.queues, flight.pace),
+        quanta=_lengths(book, flight).quanta,
         admits=admits(book, resource, now),
     )
 
@@ -123,12 +123,13 @@ def _keeps(book: Book, order: Order, current: Job, flight: Flight, now: float) -
 
 
 def _shots(book: Book, resource: str, job: Job, shots_for: Callable[[float], int]) -> int:
-    order, pace = book.pending[resource], book.flights[resource].pace
+    order = book.pending[resource]
     if order.runs_whole:
         return job.shots_left
     session = book.sessions.get(job.session_id)
     is_heavy = session is not None and session.hint is Hint.QC_HEAVY
-    seconds = slice_seconds(job, book.policy.queues, pace, long=is_heavy, contended=order.has_others(job))
+    lengths = _lengths(book, book.flights[resource])
+    seconds = lengths.seconds(job.queue, is_heavy=is_heavy, is_contended=order.has_others(job))
     return min(job.shots_left, max(1, shots_for(seconds)))
 
 
@@ -139,6 +140,14 @@ def _before_reservations(book: Book, job: Job, shots: int, now: float) -> int:
         return shots
     most = shots_before(book, job, outlook.window(book.sessions.get(job.session_id)))
     return shots if most is None else max(1, min(shots, most))
+
+
+def _lengths(book: Book, flight: Flight) -> SliceLengths:
+    """The lengths of slices now; kept until the policy or the measured set-up time changes."""
+    known, setup = flight.lengths, flight.pace.setup_seconds
+    if known is None or known.queues is not book.policy.queues or known.setup_seconds != setup:
+        known = flight.lengths = SliceLengths(book.policy.queues, setup)
+    return known
 
 
 def begin(book: Book, resource: str, job_id: int, now: float) -> Job:
@@ -200,7 +209,7 @@ def land(
         outcome: Checked outcome, see `progress.checked`.
         attempts: Fruitless slices of the job in a row before this one.
         stopping: Why the job is asked to stop, if known.
-        now: Seconds since the epoch.
+        now: Seconds since the epoch by the daemon's clock; the outcome's times are the resource's.
         is_cut: Whether the slice was cut for a higher tier, or by an administrator.
     """
     job = book.jobs[ended.job_id]
@@ -208,13 +217,13 @@ def land(
     charge = charge_of(outcome, ended.shots, flight.pace, is_cut=is_cut)
     order.charge(job, charge.qpu_seconds, now)
     flight.pace.learn(outcome)
-    verdict = after_slice(job, outcome, attempts, stopping, now)
-    charged = msgspec.structs.replace(verdict.job, qpu_seconds=job.qpu_seconds + charge.qpu_seconds)
-    verdict = msgspec.structs.replace(verdict, job=charged, fruitless=verdict.fruitless and not is_cut)
-    if not verdict.job.is_terminal and charged.qpu_seconds >= time_limit(job.queue, book.policy):
-        verdict = _ended_by_time_limit(charged, book, now)
+    verdict = after_slice(job, outcome, attempts, stopping, outcome.ended_at, charged=charge.qpu_seconds)
+    if is_cut:
+        verdict = msgspec.structs.replace(verdict, fruitless=False)
+    if not verdict.job.is_terminal and verdict.job.qpu_seconds >= time_limit(job.queue, book.policy):
+        verdict = _ended_by_time_limit(verdict.job, book.policy, outcome.ended_at)
     if not verdict.job.is_terminal and _is_taken_from(book, ended.resource, job, now):
-        verdict = _ended_by_preemption(verdict.job, now)
+        verdict = _ended_by_preemption(verdict.job, outcome.ended_at)
     return Landing(verdict=verdict, charge=charge)
 
 
@@ -251,9 +260,9 @@ def _is_taken_from(book: Book, resource: str, job: Job, now: float) -> bool:
     return best is not None and best > order.tier_of(job)
 
 
-def _ended_by_time_limit(job: Job, book: Book, now: float) -> Verdict:
+def _ended_by_time_limit(job: Job, policy: Policy, now: float) -> Verdict:
     reached = f"its {number(job.qpu_seconds)} QPU seconds have reached TimeLimit"
-    limit = f"{number(time_limit(job.queue, book.policy))} of queue {job.queue}"
+    limit = f"{number(time_limit(job.queue, policy))} of queue {job.queue}"
     message = f"canceled with {job.shots_done} of {job.shots} shots: {reached} {limit}"
     return Verdict(job=move(job, JobState.CANCELED, Reason.TIME_LIMIT, now), message=message)
 

@@ -200,7 +200,7 @@ class Runner:
                 landed.outcome,
                 attempts=self._attempts[job.id],
                 stopping=book.stopping.get(job.id),
-                now=landed.outcome.ended_at,
+                now=self._context.clock(),
                 is_cut=landed.is_cut,
             )
             verdict, charge = landing.verdict, landing.charge
