@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 
+from qpud.core.hints import Watch
 from qpud.core.job import Job, Reason
 from qpud.core.order import Order, Rule
 from qpud.core.pace import Pace
@@ -98,6 +99,7 @@ class Book:
         self.depths: Counter[tuple[str, str, str]] = Counter()  # (resource, queue, state) → unfinished jobs
         self.tally = Tally()
         self.reservations: dict[str, Reservation] = {}
+        self.watches: dict[str, Watch] = {}  # session → what it did, of those that gave a hint
         self.adrift: set[int] = set()  # jobs with a slice in flight at a resource that left the policy
         self._slurm: dict[tuple[int, str], str] = {}
         self._of_session: dict[str, dict[int, None]] = {}
@@ -111,12 +113,15 @@ class Book:
     def add_session(self, session: Session) -> None:
         """Take in an open session, or its new version."""
         self.sessions[session.id] = session
+        if session.hint or session.expected_qpu_seconds or session.expected_classical_seconds:
+            self.watches.setdefault(session.id, Watch())
         if session.slurm_job_id is not None:
             self._slurm[(session.user_id, session.slurm_job_id)] = session.id
 
     def remove_session(self, session_id: str) -> None:
         """Forget a closed session and its tokens."""
         session = self.sessions.pop(session_id, None)
+        self.watches.pop(session_id, None)
         if session is not None and session.slurm_job_id is not None:
             self._slurm.pop((session.user_id, session.slurm_job_id), None)
         for token in [token for token, owner in self.tokens.items() if owner == session_id]:
@@ -139,6 +144,8 @@ class Book:
         if job.reason is Reason.CANCELING:  # asked to stop before a restart: by whom is in the job's story
             self.stopping[job.id] = Reason.USER
         self._of_session.setdefault(job.session_id, {})[job.id] = None
+        if (watch := self.watches.get(job.session_id)) is not None:
+            watch.submitted(job.submitted_at)
         self.depths[(job.resource, job.queue, job.state)] += 1
         session = self.sessions.get(job.session_id)
         self.tally.add(job, (session.account if session else None) or "")
@@ -234,6 +241,10 @@ class Book:
     def outlook(self, resource: str, now: float) -> Outlook | None:
         """What reservations leave of a resource from now on; None if there are none."""
         return Outlook(self.reservations.values(), resource, now) if self.reservations else None
+
+    def is_only_job(self, job: Job) -> bool:
+        """Whether its session has no other unfinished job."""
+        return len(self._of_session.get(job.session_id, ())) <= 1
 
     def orphaned(self) -> list[str]:
         """Ended sessions that still have unfinished jobs."""

@@ -44,11 +44,12 @@ class Reason(enum.StrEnum):
     RESERVED = "Reserved"  # a reservation of others is active, or begins before even one shot could end
     MAX_JOBS_PER_USER = "MaxJobsPerUser"  # so many jobs of the user in the queue have begun and not ended
     UNKNOWN = "ResourceUnreachable"  # a slice is in flight and the resource does not answer
-    PREEMPTED = "Preempted"  # a higher tier has the resource, the job goes on afterwards; or ended for it (CANCEL)
+    PREEMPTED = "Preempted"  # a higher tier has the resource, the job goes on afterwards
     SHARE = "Share"  # its session has had its share for now
     CANCELING = "Canceling"  # asked to stop; the slice in flight has not ended yet
     USER = "CanceledByUser"
     ADMIN = "CanceledByAdmin"
+    PREEMPTION = "CanceledByPreemption"  # by a higher tier, where PreemptMode=CANCEL
     SESSION_CLOSED = "SessionClosed"
     SESSION_EXPIRED = "SessionExpired"
     TIME_LIMIT = "TimeLimit"  # it was charged more QPU seconds than its queue allows
