@@ -136,9 +136,9 @@ def _takes(job: Job, current: Job, book: Book, policy: Policy) -> bool:
     return preempts(order.tier_of(job), current, order.tier_of(current), policy.queues)
 
 
-def submitted(job: Job) -> LogLine:
-    """The first line of a job's story."""
-    where = f"queue {job.queue} of {job.resource}"
+def submitted(job: Job, queue: str) -> LogLine:
+    """The first line of a job's story; an administrator may have moved it to another queue since."""
+    where = f"queue {queue} of {job.resource}"
     return LogLine(at=job.submitted_at, text=f"submitted to {where}: {job.shots} shots, session {job.session_id}")
 
 

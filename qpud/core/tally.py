@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import msgspec
 
 from qpud.core.job import Job, JobState
+
+K = TypeVar("K")
 
 DAY_SECONDS = 86_400.0
 
@@ -44,8 +47,9 @@ class Load:
 
     def _add(self, job: Job, sign: int) -> None:
         self.jobs += sign
-        self.begun += sign * (job.state is JobState.RUNNING)
         self.shots[job.resource] += sign * job.shots_left
+        if job.state is JobState.RUNNING:
+            self.begun += sign
 
 
 class Loads(msgspec.Struct, frozen=True, gc=False):
@@ -79,9 +83,9 @@ class Tally:
     def loads(self, user_id: int, queue: str, account: str) -> Loads:
         """What a job of this user, queue and account ("": none) counts for."""
         return Loads(
-            self._queues.setdefault((user_id, queue), Load()),
-            self._users.setdefault(user_id, Load()),
-            self._accounts.setdefault(account, Load()) if account else None,
+            _load_of(self._queues, (user_id, queue)),
+            _load_of(self._users, user_id),
+            _load_of(self._accounts, account) if account else None,
         )
 
     def begun(self, user_id: int, queue: str) -> int:
@@ -169,6 +173,13 @@ class Tally:
     def _of(self, job: Job) -> tuple[Load, ...]:
         found = self.loads(job.user_id, job.queue, self._account_of.get(job.session_id, ""))
         return (found.queue, found.user) if found.account is None else (found.queue, found.user, found.account)
+
+
+def _load_of(loads: dict[K, Load], key: K) -> Load:
+    found = loads.get(key)
+    if found is None:
+        found = loads[key] = Load()
+    return found
 
 
 def day_start(now: float) -> float:

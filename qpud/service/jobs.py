@@ -65,7 +65,9 @@ class JobVerbs(EndingVerbs):
         job = await self._job(who, ref)
         store = self._context.store
         slices, _spec = await queries.slices(store, job.id)
-        lines = [explain.submitted(job), *(await queries.events(store, job.id)), *explain.slice_lines(slices)]
+        session = self._context.book.sessions.get(job.session_id) or await queries.session(store, job.session_id)
+        first = explain.submitted(job, session.queue if session else job.queue)
+        lines = [first, *(await queries.events(store, job.id)), *explain.slice_lines(slices)]
         lines.sort(key=lambda line: line.at)
         job = self._context.book.jobs.get(job.id) or await self._job(who, ref)  # it may have ended meanwhile
         if not job.is_terminal:

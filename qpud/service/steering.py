@@ -41,7 +41,10 @@ class SteeringVerbs(JobVerbs):
             BadRequest: The filter is empty, or asks for jobs that have ended.
             Forbidden: Another user's jobs, and the caller is no administrator.
         """
-        _check_selection(who, which)
+        _check_selection(which)
+        if which.user_id not in (None, who.user_id) and not who.is_admin:
+            other = self._context.names(which.user_id or 0)
+            raise Forbidden(f"user {who.user} may cancel his own jobs only, not those of {other}")
         if not who.is_admin:
             which = msgspec.structs.replace(which, user_id=who.user_id)
         found = [job for job in self._candidates(which) if which.selects(job)]
@@ -119,13 +122,11 @@ class SteeringVerbs(JobVerbs):
         await context.store.write(operation, then)
 
 
-def _check_selection(who: Identity, which: verbs.JobSelection) -> None:
+def _check_selection(which: verbs.JobSelection) -> None:
     if which.is_empty:
         raise BadRequest("a cancel by filter needs a filter: user, queue, resource, session, state, name or batch")
     if which.state in TERMINAL:
         raise BadRequest(f"jobs in state {which.state} have ended: state may be PENDING or RUNNING")
-    if which.user_id not in (None, who.user_id) and not who.is_admin:
-        raise Forbidden(f"user {who.user} may cancel his own jobs only, not those of uid {which.user_id}")
 
 
 def _foreseen(job: Job) -> verbs.Cancellation:
