@@ -13,7 +13,6 @@ from qpud.core.job import Job
 from qpud.core.reservations import Reservation
 from qpud.core.session import Session
 from qpud.core.slices import Slice
-from qpud.core.tally import DaySum
 from qpud.store.rows import (
     JOB_COLUMNS,
     RESERVATION_COLUMNS,
@@ -101,15 +100,6 @@ class Store:
             last_job_id=(await self.rows("SELECT coalesce(max(id), 0) FROM jobs"))[0][0],
             last_slice_id=(await self.rows("SELECT coalesce(max(id), 0) FROM slices"))[0][0],
         )
-
-    async def charged_since(self, at: float) -> list[DaySum]:
-        """What the ledger charged from a time on, summed by user, queue and account ("": none)."""
-        rows = await self.rows(
-            "SELECT l.user_id, l.queue, coalesce(l.account, s.account, ''), sum(l.qpu_seconds) FROM ledger l"
-            " LEFT JOIN sessions s ON s.id = l.session_id WHERE l.at >= ? GROUP BY 1, 2, 3",
-            (at,),
-        )
-        return [DaySum(**dict(zip(DaySum.__struct_fields__, row, strict=True))) for row in rows]
 
     async def _drains(self) -> dict[str, Drain]:
         rows = await self.rows("SELECT resource, reason, is_down FROM drains")

@@ -31,6 +31,7 @@ from qpud.scheduler import Scheduler
 from qpud.service import Service
 from qpud.service.calendar import Calendar
 from qpud.service.reaper import Reaper
+from qpud.store.ledger import charged_since
 from qpud.store.store import Store
 from qpud.telemetry.metrics import Metrics
 from tests.daemon.qpu import ATOMS, Qpu, QpuDriver
@@ -239,7 +240,7 @@ async def a_life(
         next_job_id=snapshot.last_job_id + 1,
         next_slice_id=snapshot.last_slice_id + 1,
     )
-    context.book.tally.restore(await store.charged_since(day_start(clock())), clock())
+    context.book.tally.restore(await charged_since(store, day_start(clock())), clock())
     return Site(context, qpu, workers, clock)
 
 
