@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from qpud.core.book import Book
-from qpud.core.job import Job
 from qpud.core.policy import Policy
 from qpud.drivers.base import DeviceSpec, Driver
 from qpud.drivers.validator import Validator
@@ -98,13 +97,6 @@ class Context:
     groups: Callable[[int], tuple[str, ...]] = lambda _user_id: ()
     heartbeat: Callable[[], float] = lambda: 0.0
     urls: tuple[str, ...] = ()
-
-    def freed(self, job: Job) -> None:
-        """A job has ended: where it counted against MaxJobsPerUser, others may begin now on any resource."""
-        queue = self.policy.queues.get(job.queue)
-        if queue is not None and queue.max_jobs_per_user is not None:
-            for resource in self.drivers:
-                self.wake(resource)
 
     def take_job_ids(self, number: int) -> int:
         """Reserve job ids; returns the first."""

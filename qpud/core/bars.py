@@ -42,6 +42,12 @@ def _bar(book: Book, job: Job, outlook: Outlook | None) -> Reason:
     return Reason.MAX_JOBS_PER_USER if is_barred(job, begun(book, job), book.policy) else Reason.NONE
 
 
+def freed(book: Book, ended: Job) -> list[str]:
+    """The resources on which others may begin now that a job has ended: all, where MaxJobsPerUser counted it."""
+    queue = book.policy.queues.get(ended.queue)
+    return [] if queue is None or queue.max_jobs_per_user is None else list(book.flights)
+
+
 def begun(book: Book, job: Job) -> int:
     """Jobs of a job's user in its queue that have begun, or are about to on some resource, without itself."""
     claimed = (book.jobs.get(flight.job_id or 0) for flight in book.flights.values())

@@ -8,6 +8,7 @@ import msgspec
 
 from qpud.context import Context
 from qpud.core import explain, turns
+from qpud.core.bars import freed
 from qpud.core.job import Job, JobState, Reason
 from qpud.core.progress import Verdict
 from qpud.core.slices import Charge, Outcome, OutcomeState, Slice, SliceState
@@ -132,7 +133,8 @@ def _publish_end(context: Context, ended: Ended, now: float) -> None:
 def _publish_last(context: Context, job: Job, now: float) -> None:
     context.metrics.job_ended(job.resource, job.queue, job.state)
     context.drivers[job.resource].release(job.id)
-    context.freed(job)
+    for resource in freed(context.book, job):
+        context.wake(resource)
     session = context.book.sessions.get(job.session_id)
     if session is not None:
         context.book.sessions[session.id] = msgspec.structs.replace(session, last_used_at=now)
