@@ -24,6 +24,7 @@ DUTY_PREFIX = "duty:"
 LONGEST_SECONDS = 366 * 86_400.0
 """A reservation lasts at most a year."""
 
+_LAST_MOMENT = 253_402_300_799.0  # the end of year 9999
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
@@ -130,8 +131,11 @@ def check(new: Reservation, others: Iterable[Reservation], now: float) -> None:
     if not _NAME.fullmatch(new.name):
         letters = "1 … 64 letters, digits, '_', '.' and '-'"
         raise Invalid(f"{new.name[:64]!r} is no name of a reservation, which has {letters}")
-    if not (new.accounts or new.users or new.duty):
+    owners = [*new.accounts, *new.users, *([new.duty] if new.duty else [])]
+    if not owners:
         raise Invalid(f"reservation {new.name} needs an owner: accounts, users or a duty")
+    if not all(owner.strip() and owner.isprintable() for owner in owners):
+        raise Invalid(f"reservation {new.name} has an owner whose name is empty or unprintable")
     if not 1 <= new.ends_at - new.starts_at <= LONGEST_SECONDS:
         lasts = new.ends_at - new.starts_at
         raise Invalid(f"a reservation of {lasts:g} s is outside 1 … {LONGEST_SECONDS:.0f} s")
@@ -150,5 +154,5 @@ def _check_apart(new: Reservation, other: Reservation) -> None:
 
 
 def moment(at: float) -> str:
-    """Seconds since the epoch for a sentence, in UTC, to the second."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    """Seconds since the epoch for a sentence, in UTC, to the second; within the years that a date can have."""
+    return datetime.fromtimestamp(min(max(at, 0.0), _LAST_MOMENT), UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -115,6 +115,8 @@ def test_a_name_that_is_taken_is_refused() -> None:
         ({"name": "a b"}, "'a b' is no name of a reservation"),
         ({"name": ""}, "'' is no name of a reservation"),
         ({"users": ()}, "needs an owner"),
+        ({"accounts": ("",)}, "an owner whose name is empty or unprintable"),
+        ({"users": ("bob\x1b[2J",)}, "an owner whose name is empty or unprintable"),
         ({"ends_at": 2_000.0}, "a reservation of 0 s is outside 1 …"),
         ({"ends_at": float("inf")}, "a reservation of inf s is outside 1 …"),
         ({"starts_at": 10.0, "ends_at": 20.0}, "would end at 1970-01-01 00:00:20 UTC, which is past"),
@@ -123,6 +125,11 @@ def test_a_name_that_is_taken_is_refused() -> None:
 def test_what_is_no_reservation_is_refused(wrong: Any, sentence: str) -> None:
     with pytest.raises(Invalid, match=sentence):
         reservations.check(msgspec.structs.replace(a_reservation(), **wrong), [], NOW)
+
+
+@pytest.mark.parametrize("at", [-1e11, 0.0, 1e12, 1e300])
+def test_any_moment_can_be_said(at: float) -> None:
+    assert reservations.moment(at).endswith(" UTC")
 
 
 def test_a_reservation_that_has_begun_already_is_possible() -> None:
