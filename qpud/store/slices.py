@@ -64,10 +64,11 @@ def drop_intent(connection: sqlite3.Connection, slice_id: int, at: float, messag
 
 
 def add_to_ledger(connection: sqlite3.Connection, ended: Slice, job: Job, outcome: Outcome) -> None:
-    """Charge a slice; the unique slice id makes a second charge impossible."""
+    """Charge a slice to its job's session; the unique slice id makes a second charge impossible."""
     connection.execute(
         "INSERT INTO ledger (at, slice_id, job_id, session_id, user_id, queue, resource, shots, qpu_seconds,"
-        " setup_seconds) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " setup_seconds, account, slurm_job_id) SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, s.account, s.slurm_job_id"
+        " FROM (SELECT 1) LEFT JOIN sessions s ON s.id = ?",
         (
             outcome.ended_at,
             ended.id,
@@ -79,5 +80,6 @@ def add_to_ledger(connection: sqlite3.Connection, ended: Slice, job: Job, outcom
             sum(outcome.counts.values()),
             outcome.qpu_seconds,
             outcome.setup_seconds,
+            job.session_id,
         ),
     )

@@ -33,6 +33,8 @@ async def test_the_native_dialect_answers_as_recorded() -> None:
         await ask("GET", "/v1/accounting/users")
         await ask("GET", "/v1/accounting/sessions?user=ada&ended_after=2023-11-14T00:00:00Z")
         await ask("GET", "/v1/accounting/jobs?state=DONE,ERROR")
+        await ask("GET", "/v1/accounting/report")
+        await ask("GET", "/v1/accounting/report?by=account,slurm_job,session,job,queue,resource&start=2023-11-14")
         await ask("GET", "/healthz")
         await ask("GET", "/readyz")
         await ask("DELETE", f"/v1/sessions/{grant['id']}")

@@ -14,10 +14,13 @@ import pytest
 from qpud.core.errors import QpudError
 from qpud.core.identity import Identity
 from qpud.core.job import Job, JobState
+from qpud.core.report import Group, ReportFilter
 from qpud.core.session import Session
+from qpud.store import ledger as ledger_sql
 from tests.daemon.builders import ALICE, BOB, DONE, Site, a_life, sums, until
 from tests.daemon.qpu import Qpu
 from tests.daemon.test_slices import every_shot_once
+from tests.store.builders import a_store
 
 QUEUES = ("production", "test", "development")
 CRASHES = 12
@@ -113,6 +116,7 @@ async def test_crashes_at_random_moments_lose_nothing_and_count_nothing_twice(tm
     assert max(qpu.ran.values()) == 1, "a shot ran twice"
     ledger, slices, done = sums(tmp_path)
     assert ledger == slices == done == sum(qpu.ran.values())
+    assert await reported(tmp_path) == {ledger}
     assert len(jobs) > 10
     for job_id, (state, shots, shots_done, counts) in jobs.items():
         made = sorted(shot for job, shot in qpu.ran if job == job_id)
@@ -121,6 +125,16 @@ async def test_crashes_at_random_moments_lose_nothing_and_count_nothing_twice(tm
             assert json.loads(str(counts))["counter"] == every_shot_once(int(str(shots)))
     assert not stored(tmp_path, "SELECT 1 FROM slices WHERE state IN ('INTENT', 'RUNNING', 'UNKNOWN')")
     assert not stored(tmp_path, "SELECT 1 FROM jobs WHERE reason = 'Canceling'")
+
+
+async def reported(path: Path) -> set[int]:
+    """The shots of all rows, and of the total, of reports grouped by each thing and by everything."""
+    shots = set()
+    async with a_store(path) as store:
+        for by in (*((group,) for group in Group), tuple(Group)):
+            report = await ledger_sql.report(store, ReportFilter(by=by, limit=10_000))
+            shots |= {sum(row.charges.shots for row in report.rows), report.total.shots}
+    return shots
 
 
 async def test_a_key_sent_again_after_a_crash_makes_no_second_job(tmp_path: Path) -> None:
