@@ -27,6 +27,17 @@ async def show_queue(parts: Parts, request: Request) -> Response:
     return Json(wire.QueueView(queue=[views.queue_line(entry) for entry in entries]))
 
 
+async def show_shares(parts: Parts, request: Request) -> Response:
+    """Shares entitled and served, live: accounts, users and sessions in each tier of each resource."""
+    who, _ = parts.caller(request), read_query(request, wire.ResourceQuery)
+    found = await parts.service.shares(who, selected_resource(request))
+    daemon = parts.service.policy.daemon
+    lines = [wire.ShareLine(**msgspec.structs.asdict(share)) for share in found]
+    return Json(
+        wire.SharesView(scheduler_type=daemon.scheduler_type, fair_share_by=daemon.fair_share_by, shares=lines)
+    )
+
+
 async def list_resources(parts: Parts, request: Request) -> Response:
     """All resources with their state."""
     parts.caller(request)
@@ -155,6 +166,7 @@ route = partial(Route, dialect=Dialect.NATIVE)
 
 ROUTES = (
     route(method="GET", path="/v1/queue", endpoint=show_queue, query=wire.ResourceQuery, reply=wire.QueueView),
+    route(method="GET", path="/v1/shares", endpoint=show_shares, query=wire.ResourceQuery, reply=wire.SharesView),
     route(method="GET", path="/v1/resources", endpoint=list_resources, reply=wire.ResourceList),
     route(method="GET", path="/v1/resources/{name}/spec", endpoint=show_spec, reply=wire.SpecView),
     route(

@@ -394,6 +394,37 @@ class ReportPage(msgspec.Struct, frozen=True, kw_only=True):
     next: int | None
 
 
+class ShareLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One contender: an account, a user or a session, of one tier of a resource. Parts go from 0 to 1.
+
+    `entitled` is due now, among those of the tier that have work; `served` is the part of what the tier was served
+    since the daemon started, `served_seconds` in QPU seconds. `owed_seconds` is what it is behind its due, negative:
+    ahead. `usage_seconds` is decayed; sessions have none. Others' sessions show no id.
+    """
+
+    resource: str
+    tier: int
+    kind: str
+    account: str | None
+    user: str | None
+    session: str | None
+    weight: float
+    entitled: float
+    served: float
+    served_seconds: float
+    owed_seconds: float
+    usage_seconds: float | None
+    is_active: bool
+
+
+class SharesView(msgspec.Struct, frozen=True, kw_only=True):
+    """Who shares; empty unless `scheduler_type` is share. At most 1000 lines for each resource."""
+
+    scheduler_type: str
+    fair_share_by: str
+    shares: list[ShareLine]
+
+
 class SessionQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which sessions."""
 

@@ -55,7 +55,7 @@ def hint(name: str, known: Iterable[str]) -> str:
     if near:
         return f"did you mean {near[0]}?"
     shown = ", ".join(names[:20]) + (" …" if len(names) > 20 else "")
-    return f"there are {shown}" if names else "there are none"
+    return f"there are {shown}" if names else "there are none that you may see"
 
 
 class ReportFilter(msgspec.Struct, frozen=True, kw_only=True):

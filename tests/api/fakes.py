@@ -20,6 +20,7 @@ from qpud.core.job import TERMINAL, Job, JobState, Reason, move
 from qpud.core.policy import AuthType, DaemonPolicy, Policy, default_policy
 from qpud.core.report import Charges, Group, Report, ReportFilter, ReportRow
 from qpud.core.session import CloseReason, Session
+from qpud.core.shares import Share
 from qpud.drivers.base import DeviceSpec
 from qpud.telemetry.metrics import Metrics
 
@@ -319,6 +320,25 @@ class FakeService:
         }
         row = ReportRow(key={group: known[group] for group in which.by}, charges=charges)
         return Report(rows=[row], total=charges, next=None)
+
+    async def shares(self, who: Identity, resource: str | None) -> list[Share]:
+        return [
+            Share(
+                resource=self.resource_name(resource),
+                tier=10,
+                kind="session",
+                account=None,
+                user="ada",
+                session="00000000-0000-4000-8000-000000000000" if who.user_id == 1000 else None,
+                weight=3.0,
+                entitled=0.6,
+                served=0.5,
+                served_seconds=120.0,
+                owed_seconds=-4.0,
+                usage_seconds=None,
+                is_active=True,
+            )
+        ]
 
     def health(self) -> verbs.Health:
         return verbs.Health(alive=self.alive, ready=self.alive, heartbeat_age_seconds=0.5, message="")

@@ -30,6 +30,7 @@ async def test_the_native_dialect_answers_as_recorded() -> None:
         await ask("DELETE", "/v1/jobs/1")
         await ask("GET", "/v1/resources")
         await ask("GET", "/v1/resources/FRESNEL/spec")
+        await ask("GET", "/v1/shares?resource=FRESNEL")
         await ask("GET", "/v1/accounting/users")
         await ask("GET", "/v1/accounting/sessions?user=ada&ended_after=2023-11-14T00:00:00Z")
         await ask("GET", "/v1/accounting/jobs?state=DONE,ERROR")

@@ -91,7 +91,7 @@ async def test_a_wrong_name_is_told_with_the_nearest_one(tmp_path: Path) -> None
 async def test_names_of_others_accounts_are_not_told(tmp_path: Path) -> None:
     policy = msgspec.structs.replace(a_policy(), accounts={"secret": AccountPolicy(name="secret")})
     async with a_day(tmp_path, policy=policy) as site:
-        with pytest.raises(NotFound, match="account 'secret' is not known here: there are none"):
+        with pytest.raises(NotFound, match="account 'secret' is not known here: there are none that you may see"):
             await shots(site, CAROL, Group.QUEUE, accounts=("secret",))
         assert await shots(site, ROOT, Group.QUEUE, accounts=("secret",)) == {}
 
