@@ -42,7 +42,8 @@ class Reason(enum.StrEnum):
     DRAINED = "ResourceDrained"
     DOWN = "ResourceDown"
     UNKNOWN = "ResourceUnreachable"  # a slice is in flight and the resource does not answer
-    PREEMPTED = "Preempted"  # a higher tier has the resource, the job goes on afterwards
+    PREEMPTED = "Preempted"  # a higher tier has the resource, the job goes on afterwards; or ended for it (CANCEL)
+    SHARE = "Share"  # its session has had its share for now
     CANCELING = "Canceling"  # asked to stop; the slice in flight has not ended yet
     USER = "CanceledByUser"
     ADMIN = "CanceledByAdmin"

@@ -112,6 +112,9 @@ class SessionVerbs(EndingVerbs):
             context.book.remove_session(session.id)
             self._tokens.pop(session.id, None)
             context.metrics.sessions(len(context.book.sessions))
+            if self.policy.daemon.scheduler_type == "exclusive":  # others wait for its end, not only for its jobs'
+                for resource in context.book.flights:
+                    context.wake(resource)
 
         try:
             is_first = await context.store.write(operation, then)

@@ -12,9 +12,10 @@ import pytest
 
 from qpud.core.errors import BadRequest, Forbidden, NotFound
 from qpud.core.identity import Identity, Proof
-from qpud.core.policy import AccountPolicy
+from qpud.core.policy import AccountPolicy, PreemptMode
 from qpud.core.report import Group, ReportFilter
-from tests.daemon.builders import ALICE, BOB, ROOT, Site, a_policy, a_site
+from tests.daemon.builders import ALICE, BOB, ROOT, Site, a_policy, a_site, with_queue
+from tests.daemon.qpu import Qpu
 
 CAROL = Identity(user_id=1003, user="carol", proof=Proof.PEER)
 
@@ -139,3 +140,18 @@ async def test_the_report_agrees_with_slices_and_jobs_after_a_preemption(tmp_pat
         results = [await site.result(job) for job in ended]
     assert report.total.slices == sum(len(result.slices) for result in results)
     assert report.total.qpu_seconds == pytest.approx(sum(result.qpu_seconds for result in results))
+
+
+async def test_what_a_cut_slice_threw_away_is_reported_and_charged_to_nobody(tmp_path: Path) -> None:
+    policy = with_queue(a_policy(), "development", preempt_mode=PreemptMode.REQUEUE)
+    async with a_site(tmp_path, Qpu(), policy=policy) as site:
+        low = await site.submit(await site.session(), 10)
+        await site.in_flight(low)
+        site.qpu.canceled += ["earlier", "earlier"]  # the third is cut with nothing
+        site.qpu.seconds, site.qpu.cuts = 0.0, True
+        high = await site.submit(await site.session(queue="production"), 10)
+        await site.ended(low, high)
+        report = await site.service.account_report(ALICE, ReportFilter(by=(Group.QUEUE,)))
+    wasted = {row.key[Group.QUEUE]: (row.charges.wasted_shots, row.charges.wasted_seconds) for row in report.rows}
+    assert wasted == {"development": (3, 3.0), "production": (0, 0.0)}
+    assert (report.total.shots, report.total.qpu_seconds) == (20, pytest.approx(2.0))

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qpud.core.report import Charges, Group, ReportFilter
-from qpud.core.slices import Outcome, OutcomeState
+from qpud.core.slices import Charge
 from qpud.store import jobs, ledger, sessions, slices
 from qpud.store.jobs import NewJob
 from qpud.store.store import Store
@@ -36,7 +36,7 @@ class Ran(NamedTuple):
     user: int = 1001
     queue: str = "development"
     resource: str = "TWIN"
-    number: int = 0
+    wasted: int = 0
 
 
 def job_of(ran: Ran) -> Any:
@@ -62,19 +62,18 @@ def store_all(all_ran: Sequence[Ran]) -> Any:
             one = a_slice(number, job_id=ran.job, number=number, resource=ran.resource)
             slices.insert(transaction, one)
             slices.set_running(transaction, one.id, "device", ran.at - ran.seconds)
-            slices.add_to_ledger(transaction, one, job_of(ran), outcome(ran))
+            slices.add_to_ledger(transaction, one, job_of(ran), ran.at, charge_of(ran))
 
     return operation
 
 
-def outcome(ran: Ran) -> Outcome:
-    return Outcome(
-        state=OutcomeState.DONE,
-        counts={"1": ran.shots},
-        started_at=ran.at - ran.seconds,
-        ended_at=ran.at,
+def charge_of(ran: Ran) -> Charge:
+    return Charge(
+        shots=ran.shots,
         qpu_seconds=ran.seconds,
         setup_seconds=ran.seconds / 10,
+        wasted_shots=ran.wasted,
+        wasted_seconds=float(ran.wasted),
     )
 
 
@@ -103,7 +102,7 @@ async def test_a_charge_is_stored_even_if_nothing_is_known_of_its_session(tmp_pa
 
 
 async def test_a_row_sums_the_slices_of_its_group(tmp_path: Path) -> None:
-    report = await a_report(tmp_path, [Ran(at=NOON, number=0), Ran(at=NOON + 20, shots=5)], by=(Group.USER,))
+    report = await a_report(tmp_path, [Ran(at=NOON), Ran(at=NOON + 20, shots=5)], by=(Group.USER,))
     assert report.rows[0].charges == Charges(
         jobs=1,
         slices=2,
@@ -120,18 +119,8 @@ async def test_a_row_sums_the_slices_of_its_group(tmp_path: Path) -> None:
 
 
 async def test_what_was_wasted_is_reported_beside_what_was_charged(tmp_path: Path) -> None:
-    async with a_store(tmp_path) as store:
-        await store.write(store_all([Ran()]))
-        await store.write(
-            lambda transaction: transaction.execute(
-                "INSERT INTO ledger (at, slice_id, job_id, session_id, user_id, queue, resource, shots, qpu_seconds,"
-                " setup_seconds, wasted_shots, wasted_seconds) VALUES"
-                " (?, 9, 1, 's1', 1001, 'q', 'TWIN', 0, 0, 0, 7, 7.5)",
-                (NOON,),
-            )
-        )
-        total = (await ledger.report(store, ReportFilter(by=()))).total
-    assert (total.shots, total.wasted_shots, total.wasted_seconds) == (10, 7, 7.5)
+    total = (await a_report(tmp_path, [Ran(), Ran(shots=0, seconds=0.0, wasted=7)])).total
+    assert (total.shots, total.qpu_seconds, total.wasted_shots, total.wasted_seconds) == (10, 10.0, 7, 7.0)
 
 
 async def test_days_begin_at_midnight_utc(tmp_path: Path) -> None:
@@ -253,6 +242,7 @@ some_ran = st.builds(
     at=st.floats(NOON - 3 * DAY, NOON + 3 * DAY),
     shots=st.integers(0, 1000),
     seconds=st.floats(0, 1000),
+    wasted=st.integers(0, 50),
 )
 WHO = [("s1", 1001, "test", "TWIN"), ("s2", 1002, "test", "OTHER"), ("s3", 1001, "development", "TWIN")]
 
@@ -269,6 +259,7 @@ def test_rows_of_any_grouping_sum_to_the_slices_that_ran(
     rows = asyncio.run(_every_row(tmp_path_factory.mktemp("ledger"), all_ran, tuple(by), limit))
     assert sum(row.charges.shots for row in rows) == sum(ran.shots for ran in all_ran)
     assert sum(row.charges.slices for row in rows) == len(all_ran)
+    assert sum(row.charges.wasted_shots for row in rows) == sum(ran.wasted for ran in all_ran)
     assert sum(row.charges.qpu_seconds for row in rows) == pytest.approx(sum(ran.seconds for ran in all_ran))
 
 
