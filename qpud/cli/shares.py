@@ -17,7 +17,6 @@ HEADER = (
     ">TIER",
     "ACCOUNT",
     "USER",
-    "SESSION",
     ">WEIGHT",
     ">ENTITLED",
     ">SERVED",
@@ -25,6 +24,7 @@ HEADER = (
     ">OWED",
     ">USAGE",
     "WORK",
+    "SESSION",
 )
 EPILOG = """\
 Of each tier: the part due now among those that have work, the part of what was served since the daemon started and
@@ -62,7 +62,6 @@ def _row(one: dict[str, Any]) -> list[object]:
         one["tier"],
         one["account"],
         one["user"],
-        session,
         f"{one['weight']:.3g}",
         f"{one['entitled']:.1%}",
         f"{one['served']:.1%}",
@@ -70,6 +69,7 @@ def _row(one: dict[str, Any]) -> list[object]:
         f"{one['owed_seconds']:.1f}",
         None if one["usage_seconds"] is None else f"{one['usage_seconds']:.1f}",
         "yes" if one["is_active"] else "no",
+        session,
     ]
 
 

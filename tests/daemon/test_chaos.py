@@ -74,7 +74,8 @@ class Load:
 
 async def a_day(path: Path, seed: int, mode: PreemptMode) -> tuple[Qpu, Load]:
     """Lives of a daemon that crash under load at random moments, and a last one that brings everything to its end."""
-    qpu, load, chance = Qpu(seconds=0.0005, cuts=True), Load(seed), random.Random(seed)
+    seconds = 0.004 if mode is PreemptMode.REQUEUE else 0.0005  # long enough to be cut
+    qpu, load, chance = Qpu(seconds, cuts=True), Load(seed), random.Random(seed)
     policy = with_queue(with_queue(a_policy(), "development", preempt_mode=mode), "test", preempt_mode=mode)
     for _ in range(CRASHES):
         site = await a_life(path, qpu, policy=policy)
