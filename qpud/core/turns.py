@@ -15,6 +15,7 @@ from collections.abc import Callable
 import msgspec
 
 from qpud.core.book import Book, Flight
+from qpud.core.hints import doubt
 from qpud.core.job import Job, JobState, Reason, move
 from qpud.core.order import Ask, Order
 from qpud.core.pace import Pace
@@ -49,10 +50,11 @@ class Interruption(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Landing(msgspec.Struct, frozen=True, kw_only=True):
-    """The job after a slice, and the charge."""
+    """The job after a slice, the charge, and a sentence for its owner if his hint does not fit."""
 
     verdict: Verdict
     charge: Charge
+    doubt: str = ""
 
 
 def decide(
@@ -204,7 +206,21 @@ def land(
         verdict = msgspec.structs.replace(verdict, fruitless=False)
     if not verdict.job.is_terminal and _is_taken_from(book, ended.resource, job, now):
         verdict = _ended_by_preemption(verdict.job, outcome.ended_at)
-    return Landing(verdict=verdict, charge=charge)
+    return Landing(verdict=verdict, charge=charge, doubt=_doubt(book, verdict.job, charge, now))
+
+
+def _doubt(book: Book, job: Job, charge: Charge, now: float) -> str:
+    """Watch the session, and say so once if its hint does not fit."""
+    watch, session = book.watches.get(job.session_id), book.sessions.get(job.session_id)
+    if watch is None or session is None:
+        return ""
+    watch.charged(charge.qpu_seconds)
+    if not job.is_terminal:
+        return ""
+    watch.ended(now, book.is_only_job(job))
+    sentence = doubt(session, watch)
+    watch.told = watch.told or bool(sentence)
+    return sentence
 
 
 def charge_of(outcome: Outcome, shots: int, pace: Pace, *, is_cut: bool) -> Charge:
@@ -242,4 +258,4 @@ def _is_taken_from(book: Book, resource: str, job: Job, now: float) -> bool:
 
 def _ended_by_preemption(job: Job, now: float) -> Verdict:
     message = f"canceled for a higher tier after {job.shots_done} of {job.shots} shots (PreemptMode=CANCEL)"
-    return Verdict(job=move(job, JobState.CANCELED, Reason.PREEMPTED, now), message=message)
+    return Verdict(job=move(job, JobState.CANCELED, Reason.PREEMPTION, now), message=message)

@@ -147,7 +147,7 @@ def test_slice_mode_cuts_nothing() -> None:
 def test_cancel_ends_the_job_that_is_preempted() -> None:
     machine = cut_by_production(PreemptMode.CANCEL)
     ended = machine.landings[0].verdict.job
-    assert (ended.state, ended.reason) == (JobState.CANCELED, Reason.PREEMPTED)
+    assert (ended.state, ended.reason) == (JobState.CANCELED, Reason.PREEMPTION)
     machine.run()
     assert machine.slices == [(1, 0), (2, 10)]
 

@@ -69,7 +69,7 @@ async def test_cancel_ends_the_job_and_says_for_whom(tmp_path: Path) -> None:
         await site.in_flight(slices=2)
         site.qpu.finish()
         ended = await site.service.get_job(ROOT, str(dev))
-        assert (ended.state, ended.reason, ended.shots_done) == (JobState.CANCELED, Reason.PREEMPTED, 1)
+        assert (ended.state, ended.reason, ended.shots_done) == (JobState.CANCELED, Reason.PREEMPTION, 1)
         assert "PreemptMode=CANCEL" in (await site.result(ended)).message
         assert (await site.end(await site.service.get_job(ROOT, str(prod)))).state is DONE
     assert sums(tmp_path) == (11, 11, 11)
