@@ -207,7 +207,7 @@ async def test_a_job_past_its_time_limit_ends_with_its_counts(tmp_path: Path) ->
         job = await site.submit(await site.session(), 20)
         for number in range(2):
             await site.in_flight(slices=number + 1)
-            site.qpu.finish(5, qpu_seconds=1.0)
+            site.qpu.finish(5, more_seconds=0.5)
         job = await site.end(job)
         assert (job.state, job.reason, job.shots_done) == (CANCELED, Reason.TIME_LIMIT, 10)
         result = await site.result(job)
@@ -222,7 +222,7 @@ async def test_a_job_that_is_done_just_in_time_is_done(tmp_path: Path) -> None:
     async with a_site(tmp_path, Qpu(), policy=limited(time_limit=1.0)) as site:
         job = await site.submit(await site.session(), 10)
         await site.in_flight(job)
-        site.qpu.finish(qpu_seconds=5.0)
+        site.qpu.finish(more_seconds=4.0)
         assert (await site.end(job)).state is JobState.DONE
 
 
@@ -231,10 +231,10 @@ async def test_what_a_job_was_charged_is_remembered_over_a_restart(tmp_path: Pat
     async with a_site(tmp_path, qpu, policy=policy) as site:
         job = await site.submit(await site.session(), 20)
         await site.in_flight(job)
-        qpu.finish(5, qpu_seconds=1.5)
+        qpu.finish(5, more_seconds=1.0)
         await site.in_flight(slices=2)
     async with a_site(tmp_path, qpu, policy=policy) as site:
-        qpu.finish(5, qpu_seconds=1.0)
+        qpu.finish(5, more_seconds=0.5)
         assert (await site.end(job)).reason is Reason.TIME_LIMIT
 
 
