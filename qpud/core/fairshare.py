@@ -77,6 +77,14 @@ class Group:
         """Make a contender known; it has no work yet."""
         self.contenders[contender.key] = contender
 
+    def remove(self, contender: Contender) -> None:
+        """Forget a contender without work for good. What it had too much is owed to those who have work: else a
+        stream of newcomers with a slice each would take it from whoever stays.
+        """
+        del self.contenders[contender.key]
+        if self.active:
+            self.virtual -= min(0.0, contender.lag_seconds) / self.total
+
     def allowed(self, quantum: float) -> list[Contender]:
         """Who may have the next slice so that nobody falls more than a slice behind its due.
 
