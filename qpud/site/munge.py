@@ -13,12 +13,13 @@ hang, not once per request.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
+import queue
 import re
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -36,6 +37,8 @@ SLOW_SECONDS = 0.5
 """A failure that takes longer starts the refusal."""
 PROBE_SECONDS = 1.0
 """Pause between two attempts to reach a munged that did not answer."""
+LARGEST_GROUP = 64
+"""Credentials that are answered together; the first of them waits for the last."""
 
 _CREDENTIAL = re.compile(r"MUNGE:[A-Za-z0-9+/]+={0,2}:")
 
@@ -162,8 +165,31 @@ class Munge:
             return
 
 
+class _Question:
+    """A credential on its way through the thread and back."""
+
+    __slots__ = ("answer", "credential", "future")
+
+    def __init__(self, credential: str, future: asyncio.Future[int]) -> None:
+        self.credential = credential
+        self.future = future
+        self.answer: int | BaseException = 0  # the uid, or why there is none
+
+    def settle(self) -> None:
+        """Tell who waits, unless he has gone."""
+        if self.future.done():
+            return
+        if isinstance(self.answer, BaseException):
+            self.future.set_exception(self.answer)
+        else:
+            self.future.set_result(self.answer)
+
+
 class MungeThread:
     """Decodes in a thread of its own: libmunge has no time-out, and a munged that hangs must not stop the loop.
+
+    Credentials that wait together are answered together: loop and thread then change places once for all of them, and
+    their jobs share one commit. To be made on the loop.
 
     Args:
         munge: Used by that thread only, closed with it.
@@ -171,7 +197,9 @@ class MungeThread:
 
     def __init__(self, munge: Munge) -> None:
         self._munge = munge
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="qpud-munge")
+        self._inbox: queue.SimpleQueue[_Question | None] = queue.SimpleQueue()
+        self._loop = asyncio.get_running_loop()
+        threading.Thread(target=self._work, name="qpud-munge", daemon=True).start()
 
     def __enter__(self) -> Self:
         return self
@@ -179,15 +207,42 @@ class MungeThread:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._thread.submit(self._munge.close)  # after what it is doing: nobody else may free libmunge's memory
-        self._thread.shutdown(wait=False)
+        self._inbox.put(None)  # after what it is doing, the thread closes munge: nobody else may free its memory
 
     async def decode(self, credential: str) -> int:
         """The uid that made the credential. Raises: as `Munge.decode`."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._uid, credential)
+        question = _Question(credential, self._loop.create_future())
+        self._inbox.put(question)
+        return await question.future
 
-    def _uid(self, credential: str) -> int:
-        return self._munge.decode(credential).uid
+    def _work(self) -> None:
+        while (first := self._inbox.get()) is not None:
+            answered = [self._answered(first)]
+            while len(answered) < LARGEST_GROUP and (question := self._next()) is not None:
+                answered.append(self._answered(question))
+            with contextlib.suppress(RuntimeError):  # the loop is gone: nobody waits any more
+                self._loop.call_soon_threadsafe(_settle, answered)
+        self._munge.close()
+
+    def _next(self) -> _Question | None:
+        """Who waits, or None."""
+        if self._inbox.empty():
+            return None
+        if (question := self._inbox.get()) is None:
+            self._inbox.put(None)  # the end, once this group is answered
+        return question
+
+    def _answered(self, question: _Question) -> _Question:
+        try:
+            question.answer = self._munge.decode(question.credential).uid
+        except Exception as error:  # whatever it was, who waits must hear of it
+            question.answer = error
+        return question
+
+
+def _settle(questions: list[_Question]) -> None:
+    for question in questions:
+        question.settle()
 
 
 def _require_form(text: str) -> None:
