@@ -168,21 +168,21 @@ class Munge:
 class _Question:
     """A credential on its way through the thread and back."""
 
-    __slots__ = ("answer", "credential", "future")
+    __slots__ = ("answered", "credential", "error", "future", "uid")
 
-    def __init__(self, credential: str, future: asyncio.Future[int]) -> None:
+    def __init__(self, credential: str) -> None:
         self.credential = credential
-        self.future = future
-        self.answer: int | BaseException = 0  # the uid, or why there is none
+        self.answered = threading.Lock()  # held until the thread has answered
+        self.answered.acquire()
+        self.future: asyncio.Future[None] | None = None  # of who waits on the loop
+        self.uid = 0
+        self.error: Exception | None = None
 
-    def settle(self) -> None:
-        """Tell who waits, unless he has gone."""
-        if self.future.done():
-            return
-        if isinstance(self.answer, BaseException):
-            self.future.set_exception(self.answer)
-        else:
-            self.future.set_result(self.answer)
+    def outcome(self) -> int:
+        """The uid. Raises: what the decoding raised."""
+        if self.error is not None:
+            raise self.error
+        return self.uid
 
 
 class MungeThread:
@@ -198,6 +198,7 @@ class MungeThread:
     def __init__(self, munge: Munge) -> None:
         self._munge = munge
         self._inbox: queue.SimpleQueue[_Question | None] = queue.SimpleQueue()
+        self._waiting = 0  # on the loop
         self._loop = asyncio.get_running_loop()
         threading.Thread(target=self._work, name="qpud-munge", daemon=True).start()
 
@@ -209,19 +210,39 @@ class MungeThread:
     ) -> None:
         self._inbox.put(None)  # after what it is doing, the thread closes munge: nobody else may free its memory
 
-    async def decode(self, credential: str) -> int:
-        """The uid that made the credential. Raises: as `Munge.decode`."""
-        question = _Question(credential, self._loop.create_future())
+    async def decode(self, credential: str, patience: float = 0.0) -> int:
+        """The uid that made the credential.
+
+        Args:
+            credential: As it came.
+            patience: Seconds for which the loop may stand still for the answer: where it has nothing else to do, that
+                is cheaper than being woken. While others wait it never does: a hanging munged stops it once.
+
+        Raises:
+            As `Munge.decode`.
+        """
+        question = _Question(credential)
         self._inbox.put(question)
-        return await question.future
+        if question.answered.acquire(timeout=0.0 if self._waiting else patience):
+            return question.outcome()
+        question.future = self._loop.create_future()
+        if not question.answered.acquire(blocking=False):  # the thread looks for the future after it has answered
+            await self._answer_to(question.future)
+        return question.outcome()
+
+    async def _answer_to(self, future: asyncio.Future[None]) -> None:
+        self._waiting += 1
+        try:
+            await future
+        finally:
+            self._waiting -= 1
 
     def _work(self) -> None:
         while (first := self._inbox.get()) is not None:
-            answered = [self._answered(first)]
-            while len(answered) < LARGEST_GROUP and (question := self._next()) is not None:
-                answered.append(self._answered(question))
-            with contextlib.suppress(RuntimeError):  # the loop is gone: nobody waits any more
-                self._loop.call_soon_threadsafe(_settle, answered)
+            group = [self._answered(first)]
+            while len(group) < LARGEST_GROUP and (question := self._next()) is not None:
+                group.append(self._answered(question))
+            self._send_back(group)
         self._munge.close()
 
     def _next(self) -> _Question | None:
@@ -234,15 +255,22 @@ class MungeThread:
 
     def _answered(self, question: _Question) -> _Question:
         try:
-            question.answer = self._munge.decode(question.credential).uid
+            question.uid = self._munge.decode(question.credential).uid
         except Exception as error:  # whatever it was, who waits must hear of it
-            question.answer = error
+            question.error = error
+        question.answered.release()
         return question
 
+    def _send_back(self, group: list[_Question]) -> None:
+        if futures := [question.future for question in group if question.future is not None]:
+            with contextlib.suppress(RuntimeError):  # the loop is gone: nobody waits any more
+                self._loop.call_soon_threadsafe(_release, futures)
 
-def _settle(questions: list[_Question]) -> None:
-    for question in questions:
-        question.settle()
+
+def _release(futures: list[asyncio.Future[None]]) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_result(None)
 
 
 def _require_form(text: str) -> None:

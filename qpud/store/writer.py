@@ -207,6 +207,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA cache_size = -8000")
+        connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages, 16 MB: most are written again before that
         migrate(connection)
     except sqlite3.Error as error:
         connection.close()
