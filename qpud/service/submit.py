@@ -36,6 +36,7 @@ from qpud.store.writer import Transaction
 
 _REMEMBERED = 1024  # sequences whose facts are kept
 REMEMBERED_BYTES = 16 << 20  # of their texts: a text full of variables leaves facts of eight times its size
+_HASHED_AT_ONCE = 2047  # bytes
 _LARGEST_BATCH = 1000  # jobs in one request
 _LONGEST_NAME = 200
 
@@ -172,7 +173,7 @@ class SubmitVerbs(Verbs):
     def _look_at(self, text: str) -> _Known:
         """Inspect a new sequence and remember it; the text is the key, since hashing it costs more than the rest."""
         facts = inspect(text)
-        sequence_hash = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+        sequence_hash = _hash(text.encode("utf-8", "surrogatepass"))
         program = Program(sequence=text, sequence_hash=sequence_hash, register_hash=register_hash(facts, {}))
         known = self._sequences[text] = _Known(facts, program, False)
         self._remembered_size += len(text)
@@ -264,6 +265,18 @@ class SubmitVerbs(Verbs):
         """Whether new jobs matter before the slice in flight has ended: there is none, or they may cut it."""
         current = self._context.book.current(resource)
         return current is None or preempt_mode(current, self.policy.queues) in CUTTING
+
+
+def _hash(text: bytes) -> str:
+    """The sha256 hex of a text.
+
+    In blocks below 2 KB: for longer ones hashlib lets other threads go first, and the writer's and munge's then keep
+    the loop waiting for much longer than that.
+    """
+    whole = hashlib.sha256()
+    for start in range(0, len(text), _HASHED_AT_ONCE):
+        whole.update(text[start : start + _HASHED_AT_ONCE])
+    return whole.hexdigest()
 
 
 def _digest(asks: list[JobRequest]) -> bytes:
