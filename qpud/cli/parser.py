@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from qpud import __version__
-from qpud.cli import admin, jobs, run, serve, submit
+from qpud.cli import admin, jobs, run, serve, simulate, submit
 from qpud.cli.exits import MEANINGS, Exit
 
 DESCRIPTION = "qpud: the scheduler between Slurm and a quantum processor."
@@ -45,6 +45,7 @@ def build() -> argparse.ArgumentParser:
     jobs.add(verbs, reach)
     run.add(verbs, reach)
     admin.add(verbs, reach)
+    simulate.add(verbs, reach)
     return parser
 
 
