@@ -26,6 +26,7 @@ from qpud.api.app import create_app
 from qpud.api.auth import Authenticator
 from qpud.api.server import Server
 from qpud.config import warnings
+from qpud.config.rule import load_rule
 from qpud.context import Context
 from qpud.core.book import Book
 from qpud.core.errors import QpudError
@@ -147,8 +148,12 @@ def _database(state: Path) -> Path:
 
 
 def book_of(policy: Policy, snapshot: Snapshot) -> Book:
-    """The mirror of what an earlier daemon left."""
-    book = Book(policy)
+    """The mirror of what an earlier daemon left.
+
+    Raises:
+        Invalid: The policy names a scheduler that cannot be loaded.
+    """
+    book = Book(policy, load_rule(policy.daemon.scheduler_type))
     for session in snapshot.sessions:
         book.add_session(session)
     book.tokens.update(snapshot.tokens)

@@ -10,12 +10,18 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 
+from qpud.core.hints import Watch
 from qpud.core.job import Job, Reason
+from qpud.core.order import Order, Rule
+from qpud.core.pace import Pace
 from qpud.core.plan import Rank, may_run, rank
-from qpud.core.policy import Policy
+from qpud.core.policy import Policy, ResourcePolicy
 from qpud.core.queue import PendingQueue
+from qpud.core.schedulers import make_order
 from qpud.core.session import Session
 from qpud.core.slices import Slice
+from qpud.core.slicing import SliceLengths
+from qpud.core.usage import Usage
 
 
 class Flight:
@@ -27,11 +33,35 @@ class Flight:
         slice: The committed slice in flight.
         state: up, down, unreachable: the driver's word. `message` says more.
         drained: The administrator's reason, or None.
+        pace: How fast it is.
+        register: Hash of the loaded register; None if it is not known.
+        began: The job whose slices it has run in a row, `since` when (seconds since the epoch).
+        lengths: How long its slices are, as far as it is worked out.
+        contested_at: When a higher tier came that will cut the slice; None if none did.
     """
 
-    __slots__ = ("drained", "job_id", "leaving", "message", "slice", "state")
+    __slots__ = (
+        "began",
+        "contested_at",
+        "drained",
+        "job_id",
+        "leaving",
+        "lengths",
+        "message",
+        "pace",
+        "register",
+        "since",
+        "slice",
+        "state",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, policy: ResourcePolicy) -> None:
+        self.pace = Pace.of(policy)
+        self.register: str | None = None
+        self.began: int | None = None
+        self.since = 0.0
+        self.contested_at: float | None = None
+        self.lengths: SliceLengths | None = None
         self.job_id: int | None = None
         self.leaving: int | None = None
         self.slice: Slice | None = None
@@ -41,40 +71,50 @@ class Flight:
 
 
 class Book:
-    """Open sessions, unfinished jobs, and one pending queue and flight for each resource.
+    """Open sessions, unfinished jobs, and one order of the pending ones and one flight for each resource.
 
     Args:
-        policy: Gives resources and the order of the queues.
+        policy: In force: gives resources, queues and the scheduler.
+        rule: The site's own scheduler, if the policy names one.
     """
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, rule: Rule | None = None) -> None:
+        self.policy = policy
+        self.usage = Usage(policy.daemon.priority_decay_half_life, policy.daemon.priority_usage_reset_period)
         self.sessions: dict[str, Session] = {}
         self.tokens: dict[bytes, str] = {}  # sha256 of a session token → session id
         self.jobs: dict[int, Job] = {}
         self.stopping: dict[int, Reason] = {}  # why jobs in reason Canceling will end
         self.depths: Counter[tuple[str, str, str]] = Counter()  # (resource, queue, state) → unfinished jobs
+        self.watches: dict[str, Watch] = {}  # session → what it did, of those that gave a hint
         self.adrift: set[int] = set()  # jobs with a slice in flight at a resource that left the policy
         self._slurm: dict[tuple[int, str], str] = {}
         self._of_session: dict[str, dict[int, None]] = {}
+        self._rule = rule
         self._rank = partial(rank, queues=policy.queues)
-        self.pending = {name: PendingQueue(self._rank) for name in policy.resources}
-        self.unvalidated = {name: PendingQueue(self._rank) for name in policy.resources}
-        self.flights = {name: Flight() for name in policy.resources}
+        self.pending: dict[str, Order] = {name: self._order() for name in policy.resources}
+        self.unvalidated: dict[str, PendingQueue[Rank]] = {name: PendingQueue(self._rank) for name in policy.resources}
+        self.flights = {name: Flight(resource) for name, resource in policy.resources.items()}
 
     # -- sessions
     def add_session(self, session: Session) -> None:
         """Take in an open session, or its new version."""
         self.sessions[session.id] = session
+        if session.hint or session.expected_qpu_seconds or session.expected_classical_seconds:
+            self.watches.setdefault(session.id, Watch())
         if session.slurm_job_id is not None:
             self._slurm[(session.user_id, session.slurm_job_id)] = session.id
 
     def remove_session(self, session_id: str) -> None:
         """Forget a closed session and its tokens."""
         session = self.sessions.pop(session_id, None)
+        self.watches.pop(session_id, None)
         if session is not None and session.slurm_job_id is not None:
             self._slurm.pop((session.user_id, session.slurm_job_id), None)
         for token in [token for token, owner in self.tokens.items() if owner == session_id]:
             del self.tokens[token]
+        for order in self.pending.values():
+            order.forget(session_id)
 
     def session_of(self, user_id: int, slurm_job_id: str) -> Session | None:
         """The open session of a user's Slurm job."""
@@ -91,6 +131,8 @@ class Book:
         if job.reason is Reason.CANCELING:  # asked to stop before a restart: by whom is in the job's story
             self.stopping[job.id] = Reason.USER
         self._of_session.setdefault(job.session_id, {})[job.id] = None
+        if (watch := self.watches.get(job.session_id)) is not None:
+            watch.submitted(job.submitted_at)
         self.depths[(job.resource, job.queue, job.state)] += 1
         self._file(job)
 
@@ -116,7 +158,7 @@ class Book:
             flight.leaving = flight.job_id
         flight.job_id = job_id
         if job_id is not None:
-            self.pending[resource].drop(job_id)
+            self.pending[resource].take(self.jobs[job_id])
 
     def add_slice(self, left: Slice) -> None:
         """Take in a slice that an earlier daemon left in flight: its job has the resource until it is settled."""
@@ -128,20 +170,28 @@ class Book:
         else:
             self.claim(left.resource, left.job_id)
             flight.slice = left
+            flight.began, flight.since = left.job_id, left.started_at or left.intended_at
+            flight.register = self.jobs[left.job_id].register_hash
 
     def give_up(self, resource: str) -> None:
         """The claimed job does not start after all; who is leaving still is."""
         flight = self.flights[resource]
         job_id, flight.job_id = flight.job_id, None
-        if job_id is not None and job_id in self.jobs:
-            self._file(self.jobs[job_id])
+        if job_id is not None:
+            self._part(resource, job_id)
 
     def leave(self, resource: str) -> None:
         """The leaving job has left for good: it is queued again if it may still run."""
         flight = self.flights[resource]
         job_id, flight.leaving = flight.leaving, None
-        if job_id is not None and job_id in self.jobs:
+        if job_id is not None:
+            self._part(resource, job_id)
+
+    def _part(self, resource: str, job_id: int) -> None:
+        if job_id in self.jobs:
             self._file(self.jobs[job_id])
+        if job_id != self.flights[resource].job_id:
+            self.pending[resource].quit(job_id)
 
     @property
     def resources_gone(self) -> list[str]:
@@ -174,6 +224,10 @@ class Book:
         sessions = [session for session in self.sessions_of_user(user_id) if session.queue == queue]
         return sum(len(self._of_session.get(session.id, ())) for session in sessions)
 
+    def is_only_job(self, job: Job) -> bool:
+        """Whether its session has no other unfinished job."""
+        return len(self._of_session.get(job.session_id, ())) <= 1
+
     def orphaned(self) -> list[str]:
         """Ended sessions that still have unfinished jobs."""
         return [session_id for session_id in self._of_session if session_id not in self.sessions]
@@ -188,18 +242,31 @@ class Book:
         return None if job_id is None else self.jobs[job_id]
 
     def reorder(self, policy: Policy) -> None:
-        """Order every queue by a new policy; new resources get a queue."""
+        """Order every queue by a new policy; new resources get a queue.
+
+        Shares start even again: nobody was ahead or behind by more than a slice.
+        """
+        self.policy = policy
+        self.usage.half_life = policy.daemon.priority_decay_half_life
+        self.usage.period = policy.daemon.priority_usage_reset_period
         self._rank = partial(rank, queues=policy.queues)
-        for name in policy.resources:
-            self.pending.setdefault(name, PendingQueue(self._rank))
-            self.unvalidated.setdefault(name, PendingQueue(self._rank))
-            self.flights.setdefault(name, Flight())
-        for queue in (*self.pending.values(), *self.unvalidated.values()):
-            queue.rebuild(self._rank, self.jobs.values())
+        for name, resource in policy.resources.items():
+            self.unvalidated.setdefault(name, PendingQueue(self._rank)).rebuild(self._rank, self.jobs.values())
+            self.flights.setdefault(name, Flight(resource))
+        self.pending = {name: self._order() for name in self.flights}
+        for job in self.jobs.values():
+            self._file(job)
+        for name, flight in self.flights.items():
+            for job_id in (flight.job_id, flight.leaving):
+                if job_id in self.jobs:
+                    self.pending[name].take(self.jobs[job_id])
 
     def ranks(self, job: Job) -> Rank:
-        """The job's sort key under the policy in force."""
+        """The sort key of a job that waits for its verdict, under the policy in force."""
         return self._rank(job)
+
+    def _order(self) -> Order:
+        return make_order(self.policy, self.sessions.get, self.usage, self._rule)
 
     def _file(self, job: Job) -> None:
         if job.resource not in self.pending:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from qpud.core.book import Book, Flight
 from qpud.core.job import Job, JobState, Reason
-from qpud.core.plan import BLOCKING, preempts, tier
+from qpud.core.plan import BLOCKING, preempts
 from qpud.core.policy import Policy
 from qpud.core.verbs import LogLine, SliceView
 
@@ -44,9 +44,12 @@ def _reason_outside(job: Job, book: Book, flight: Flight) -> Reason:
         return Reason.DRAINED
     if flight.state != "up":
         return Reason.DOWN
-    if job.state is JobState.RUNNING:
+    order, current = book.pending[job.resource], book.current(job.resource)
+    if job.state is JobState.RUNNING and current is not None and order.tier_of(current) > order.tier_of(job):
         return Reason.PREEMPTED
-    return Reason.RESOURCES if book.pending[job.resource].head() == job.id else Reason.PRIORITY
+    if order.head() == job.id:
+        return Reason.RESOURCES
+    return Reason.SHARE if order.is_ahead(job) else Reason.PRIORITY
 
 
 def sentence(job: Job, book: Book, policy: Policy) -> str:
@@ -74,13 +77,15 @@ def _about_resource(word: Reason, job: Job, flight: Flight) -> str:
 
 
 def _about_others(job: Job, book: Book, policy: Policy) -> str:
-    current = book.current(job.resource)
+    order, current = book.pending[job.resource], book.current(job.resource)
     ahead = jobs_ahead(job, book, policy)
+    if order.is_ahead(job):
+        return f"its session has had its share of {job.resource} for now, others of its tier are served first"
     behind = f"behind {ahead} job{'s' * (ahead != 1)} of its tier or higher" if ahead else "next in line"
     if current is None:
         return f"{behind}, {job.resource} is about to be free"
-    holder = f"job {current.id} of queue {current.queue} (tier {tier(current, policy.queues)})"
-    if preempts(job, current, policy.queues):
+    holder = f"job {current.id} of queue {current.queue} (tier {order.tier_of(current)})"
+    if _takes(job, current, book, policy):
         return f"{behind}; takes {job.resource} from {holder} at the end of the current slice"
     return f"{behind}; {holder} has {job.resource}"
 
@@ -90,20 +95,24 @@ def jobs_ahead(job: Job, book: Book, policy: Policy) -> int:
 
     Exact for the oldest of a tier; an upper bound for younger ones, since only depths are counted.
     """
-    mine = tier(job, policy.queues)
-    ahead = 0
+    order = book.pending[job.resource]
+    mine, ahead = order.tier_of(job), 0
     for (resource, queue, _state), number in book.depths.items():
         queue_policy = policy.queues.get(queue)
         if resource == job.resource and (queue_policy.priority_tier if queue_policy else 0) >= mine:
             ahead += number
-    if book.pending[job.resource].head() == job.id:
-        return int(book.current(job.resource) is not None and not preempts(job, _current(job, book), policy.queues))
+    if order.head() == job.id:
+        current = book.current(job.resource)
+        return int(current is not None and not _takes(job, current, book, policy))
     return max(0, ahead - 1)
 
 
-def _current(job: Job, book: Book) -> Job:
-    current = book.current(job.resource)
-    return current if current is not None else job
+def _takes(job: Job, current: Job, book: Book, policy: Policy) -> bool:
+    """Whether a waiting job gets the resource before the one that has it has ended."""
+    order = book.pending[job.resource]
+    if order.runs_whole:
+        return False
+    return preempts(order.tier_of(job), current, order.tier_of(current), policy.queues)
 
 
 def submitted(job: Job) -> LogLine:

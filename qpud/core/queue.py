@@ -7,23 +7,37 @@ under a microsecond (facts/BASELINE.md).
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Generic, Protocol, TypeVar
 
 from qpud.core.job import Job
-from qpud.core.plan import Rank
 
 
-class PendingQueue:
+class Ranked(Protocol):
+    """A sort key that ends in the job's id."""
+
+    @property
+    def job_id(self) -> int:
+        """Whose key it is."""
+
+    def __lt__(self, other: Any, /) -> bool: ...
+
+
+R = TypeVar("R", bound=Ranked)
+
+
+class PendingQueue(Generic[R]):
     """Jobs that may start, best first.
 
     Args:
-        rank: The sort key of a job, `core.plan.rank` with the policy bound; smaller goes first.
+        rank: The sort key of a job; smaller goes first.
     """
 
-    def __init__(self, rank: Callable[[Job], Rank]) -> None:
+    def __init__(self, rank: Callable[[Job], R]) -> None:
         self._rank = rank
-        self._heap: list[Rank] = []
-        self._queued: dict[int, Rank] = {}
+        self._heap: list[R] = []
+        self._queued: dict[int, R] = {}
 
     def __len__(self) -> int:
         return len(self._queued)
@@ -56,19 +70,23 @@ class PendingQueue:
         return None
 
     def in_order(self, limit: int) -> list[int]:
-        """The ids of the best `limit` jobs, best first, in O(limit log limit): the heap is walked from its root."""
-        found: list[int] = []
+        """The ids of the best `limit` jobs, best first, in O(limit log limit)."""
+        return list(itertools.islice(self.walk(), limit))
+
+    def walk(self) -> Iterator[int]:
+        """The ids of the jobs, best first, each found as it is asked for: the heap is walked from its root."""
         border = [(self._heap[0], 0)] if self._heap else []
-        while border and len(found) < limit:
+        last = None
+        while border:
             rank, at = heapq.heappop(border)
-            if self._queued.get(rank.job_id) == rank and rank.job_id not in found[-1:]:
-                found.append(rank.job_id)
+            if self._queued.get(rank.job_id) == rank and rank.job_id != last:
+                last = rank.job_id
+                yield rank.job_id
             for child in (2 * at + 1, 2 * at + 2):
                 if child < len(self._heap):
                     heapq.heappush(border, (self._heap[child], child))
-        return found
 
-    def rebuild(self, rank: Callable[[Job], Rank], jobs: Iterable[Job]) -> None:
+    def rebuild(self, rank: Callable[[Job], R], jobs: Iterable[Job]) -> None:
         """Order the same jobs anew, after a change of policy.
 
         Args:

@@ -72,6 +72,16 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     provenance: dict[str, str] = {}  # driver, emulator, versions
 
 
+class Charge(msgspec.Struct, frozen=True, kw_only=True):
+    """What a slice costs its session, and what of it was wasted by preemption and is charged to nobody."""
+
+    shots: int
+    qpu_seconds: float
+    setup_seconds: float
+    wasted_shots: int = 0
+    wasted_seconds: float = 0.0
+
+
 def merge_counts(into: dict[str, int], more: dict[str, int]) -> dict[str, int]:
     """Add counts bitstring by bitstring; exact, order-free. Returns a new dict."""
     merged = dict(into)

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import msgspec
 
 from qpud.context import Context
-from qpud.core import explain
-from qpud.core.job import Job, JobState, Reason, move
+from qpud.core import explain, turns
+from qpud.core.job import Job, JobState
 from qpud.core.progress import Verdict
-from qpud.core.slices import Outcome, OutcomeState, Slice, SliceState
+from qpud.core.slices import Charge, Outcome, OutcomeState, Slice, SliceState
 from qpud.store import jobs as jobs_sql
 from qpud.store import slices as slices_sql
 from qpud.store.writer import Transaction
@@ -28,6 +28,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     slice: Slice
     outcome: Outcome | None
     verdict: Verdict
+    charge: Charge | None = None  # None with the outcome
     note: str = ""  # a sentence for the job's story
 
 
@@ -60,16 +61,16 @@ def operation(ended: Ended | None, start: Start | None, spec_hash: str | None, n
 
 
 def _store_end(transaction: Transaction, ended: Ended, spec_hash: str | None, now: float) -> None:
-    job, outcome = ended.verdict.job, ended.outcome
+    job, outcome, charge = ended.verdict.job, ended.outcome, ended.charge
     shots = 0
-    if outcome is None:
+    if outcome is None or charge is None:
         slices_sql.drop_intent(transaction, ended.slice.id, now, ended.note)
     else:
-        shots = sum(outcome.counts.values())
+        shots = charge.shots
         slices_sql.end(transaction, ended.slice, _STATES[outcome.state], outcome, spec_hash)
-        jobs_sql.charge(transaction, job.id, outcome.qpu_seconds, outcome.provenance)
+        jobs_sql.charge(transaction, job.id, charge.qpu_seconds, outcome.provenance)
         if shots or outcome.qpu_seconds:
-            slices_sql.add_to_ledger(transaction, ended.slice, job, outcome)
+            slices_sql.add_to_ledger(transaction, ended.slice, job, outcome.ended_at, charge)
     jobs_sql.advance(transaction, job, shots)
     _store_story(transaction, ended, now)
 
@@ -112,8 +113,8 @@ def _publish_end(context: Context, ended: Ended, now: float) -> None:
     # the reason may have changed while the commit was under way: only shots and a final state are the slice's word
     later = after if after.is_terminal else msgspec.structs.replace(current, shots_done=after.shots_done)
     context.book.update_job(later)
-    if ended.outcome is not None:
-        _count_slice(context, after, ended.outcome)
+    if ended.outcome is not None and ended.charge is not None:
+        _count_slice(context, after, ended.outcome, ended.charge)
     if after.is_terminal:
         _publish_last(context, after, now)
     context.waiters.notify(after.id)
@@ -127,24 +128,21 @@ def _publish_last(context: Context, job: Job, now: float) -> None:
         context.book.sessions[session.id] = msgspec.structs.replace(session, last_used_at=now)
 
 
-def _count_slice(context: Context, job: Job, outcome: Outcome) -> None:
-    shots = sum(outcome.counts.values())
+def _count_slice(context: Context, job: Job, outcome: Outcome, charge: Charge) -> None:
     costs = (outcome.qpu_seconds, outcome.setup_seconds)
-    context.metrics.slice_ended(job.resource, job.queue, _STATES[outcome.state], shots, *costs)
+    context.metrics.slice_ended(job.resource, job.queue, _STATES[outcome.state], charge.shots, *costs)
+    if charge.wasted_seconds:
+        context.metrics.wasted(job.resource, job.queue, charge.wasted_shots, charge.wasted_seconds)
 
 
 def _publish_start(context: Context, start: Start, now: float) -> None:
-    job = context.book.jobs[start.job.id]
-    if job.state is JobState.PENDING:
-        context.book.update_job(move(job, JobState.RUNNING, _kept(job.reason), now))
+    found = context.book.jobs[start.job.id]
+    job = turns.begin(context.book, found.resource, found.id, now)
+    if found.state is JobState.PENDING:
         context.metrics.job_started(job.resource, job.queue, now - job.submitted_at)
         context.waiters.notify(job.id)
     if start.yielding is not None:
         context.metrics.preempted(start.yielding.resource, start.yielding.queue)
-
-
-def _kept(reason: Reason) -> Reason:
-    return reason if reason in (Reason.CANCELING, Reason.HELD, Reason.HELD_ADMIN) else Reason.NONE
 
 
 def store_cancel(transaction: Transaction, *, found: JobState, job: Job) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import enum
 import itertools
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
@@ -32,12 +33,21 @@ HEARTBEAT_SECONDS = 10.0
 _PATIENCE_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 
+class _Asked(enum.Enum):
+    """What the resource was asked about the slice in flight."""
+
+    NOTHING = enum.auto()
+    STOP = enum.auto()  # its job is to end
+    CUT = enum.auto()  # others are to go first
+
+
 class Landed(msgspec.Struct, frozen=True, kw_only=True):
     """How a slice came back. `outcome` is None if it never started; `refused` is the resource's word on it."""
 
     outcome: Outcome | None
     refused: Refused | None = None
     note: str = ""
+    is_cut: bool = False  # ended before its time, though its job goes on
 
 
 class Crew:
@@ -49,6 +59,7 @@ class Crew:
         driver: Its driver.
         changed: Set when a job of the resource may have been asked to stop.
         others: Awaited at each change and at least every HEARTBEAT_SECONDS.
+        cut_at: When the slice in flight is to be cut for others, seconds since the epoch; None while it is not.
     """
 
     def __init__(
@@ -58,6 +69,7 @@ class Crew:
         driver: Driver,
         changed: asyncio.Event,
         others: Callable[[], Awaitable[None]],
+        cut_at: Callable[[], float | None],
     ) -> None:
         self.in_the_dark = False  # a slice is UNKNOWN: nothing else may start
         self._context = context
@@ -65,6 +77,7 @@ class Crew:
         self._driver = driver
         self._changed = changed
         self._others = others
+        self._cut_at = cut_at
         self._newest_id: str | None = None  # of the slices that this resource is known to have taken
 
     async def fly(self, flying: Slice, loaded: Loaded, job: Job) -> Landed:
@@ -144,7 +157,7 @@ class Crew:
 
     # -- attend
     async def _attend(self, device_id: str, request: SliceRequest, flying: Slice) -> Landed:
-        asked = False
+        asked = _Asked.NOTHING
         atoms = atoms_of(request.program)
         for attempt in itertools.count():
             waiting = asyncio.ensure_future(self._driver.wait(device_id, request))
@@ -161,7 +174,7 @@ class Crew:
                 await asyncio.gather(waiting, return_exceptions=True)
             break
         self._see_again()
-        return self._landed(checked(outcome, request.shots, atoms))
+        return self._landed(checked(outcome, request.shots, atoms), request.shots, asked is _Asked.CUT)
 
     def _outcome_of(self, waiting: asyncio.Future[Outcome]) -> Outcome:
         """What the driver said. Raises: Unreachable."""
@@ -172,19 +185,32 @@ class Crew:
         except (Exception, asyncio.CancelledError) as error:  # nobody here cancels a wait that is done
             return self._driver_fault(error)
 
-    async def _watch(self, waiting: asyncio.Future[Outcome], device_id: str, flying: Slice, asked: bool) -> bool:
+    async def _watch(self, waiting: asyncio.Future[Outcome], device_id: str, flying: Slice, asked: _Asked) -> _Asked:
         while not waiting.done():
-            if not asked and self._is_stopped(flying.job_id):
-                asked = await self._ask_to_cancel(device_id)
+            cut_in = self._seconds_to_cut()
+            wish = self._wish(flying, cut_in)
+            if asked is _Asked.NOTHING and wish is not _Asked.NOTHING and await self._ask_to_cancel(device_id):
+                asked = wish
             self._changed.clear()
             await self._others()
             change = asyncio.ensure_future(self._changed.wait())
             either: set[asyncio.Future[Any]] = {waiting, change}
+            patience = min(HEARTBEAT_SECONDS, cut_in) if cut_in > 0 else HEARTBEAT_SECONDS
             try:
-                await asyncio.wait(either, timeout=HEARTBEAT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(either, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 change.cancel()
         return asked
+
+    def _seconds_to_cut(self) -> float:
+        """Seconds until the slice is to be cut, 0 or less if it is due."""
+        cut_at = self._cut_at()
+        return HEARTBEAT_SECONDS if cut_at is None else cut_at - self._context.clock()
+
+    def _wish(self, flying: Slice, cut_in: float) -> _Asked:
+        if self._is_stopped(flying.job_id):
+            return _Asked.STOP
+        return _Asked.CUT if cut_in <= 0 else _Asked.NOTHING
 
     async def _ask_to_cancel(self, device_id: str) -> bool:
         try:
@@ -210,9 +236,11 @@ class Crew:
             transient=True,
         )
 
-    def _landed(self, outcome: Outcome) -> Landed:
+    def _landed(self, outcome: Outcome, shots: int, is_cut: bool) -> Landed:
         if outcome.state is not OutcomeState.FAILED:
-            return Landed(outcome=outcome)
+            obtained = sum(outcome.counts.values())
+            note = f"its slice was cut with {obtained} of {shots} shots" if is_cut and obtained < shots else ""
+            return Landed(outcome=outcome, note=note, is_cut=is_cut)
         self._context.metrics.driver_error(self._name, "failed")
         return Landed(outcome=outcome, note=f"a slice failed on {self._name}: {outcome.message}")
 

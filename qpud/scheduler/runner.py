@@ -16,10 +16,10 @@ from functools import partial
 import msgspec
 
 from qpud.context import Context
-from qpud.core import plan
+from qpud.core import turns
 from qpud.core.errors import Conflict, QpudError
 from qpud.core.job import Job, JobState, Reason, move
-from qpud.core.progress import Verdict, after_slice
+from qpud.core.progress import Verdict
 from qpud.core.slices import Slice
 from qpud.drivers.base import DeviceSpec, Driver, Health, HealthState, Refused
 from qpud.scheduler import boundary
@@ -52,7 +52,7 @@ class Runner:
         self._driver = driver
         self._changed = asyncio.Event()
         self._programs = Programs(context)
-        self._crew = Crew(context, name, driver, self._changed, self._attend_to_others)
+        self._crew = Crew(context, name, driver, self._changed, self._attend_to_others, self._cut_at)
         self._attempts: Counter[int] = Counter()  # fruitless slices in a row
         self._refusals = 0
         self._cool_until = 0.0
@@ -131,11 +131,10 @@ class Runner:
         if choice is None:
             return None
         loaded = await self._programs.get(choice.job)
-        yielding = ended.verdict.job if choice.preempts and ended else None
-        new = self._intend(choice.job, loaded.next_number, loaded.seed)
-        return Start(slice=new, job=choice.job, yielding=yielding, previous=self._previous)
+        new = self._intend(choice, loaded.next_number, loaded.seed)
+        return Start(slice=new, job=choice.job, yielding=choice.yielding, previous=self._previous)
 
-    def _choose(self, ended: Ended | None) -> plan.Choice | None:
+    def _choose(self, ended: Ended | None) -> turns.Choice | None:
         flight = self._context.book.flights[self._name]
         spec = self._context.specs.get(self._name)
         if flight.drained is not None or flight.state != "up" or self._context.pulse() < self._cool_until:
@@ -145,7 +144,7 @@ class Runner:
         current = self._current_after(ended)
         if current is not None and current.validated_spec != spec.hash:
             current = None  # checked when it is the head of the queue: the end of its slice is not committed yet
-        return plan.choose(current, self._checked_head(spec), self._context.policy.queues)
+        return self._checked_choice(current, spec)
 
     def _current_after(self, ended: Ended | None) -> Job | None:
         if ended is None or ended.verdict.job.is_terminal:
@@ -153,14 +152,17 @@ class Runner:
         now = self._context.book.jobs[ended.verdict.job.id]
         return msgspec.structs.replace(now, shots_done=ended.verdict.job.shots_done)
 
-    def _checked_head(self, spec: DeviceSpec) -> Job | None:
-        """The best pending job whose verdict holds for this spec; those before it go to the checker."""
-        while (head := self._context.book.head(self._name)) is not None and head.validated_spec != spec.hash:
-            if not self._has_room_to_check(head):
+    def _checked_choice(self, current: Job | None, spec: DeviceSpec) -> turns.Choice | None:
+        """The best job whose verdict holds for this spec; those before it go to the checker."""
+        book, now = self._context.book, self._context.clock()
+        while (choice := turns.decide(book, self._name, current, now, self._driver.shots_for)) is not None:
+            if choice.job.validated_spec == spec.hash:
+                break
+            if not self._has_room_to_check(choice.job):
                 return None
-            self._context.book.update_job(msgspec.structs.replace(head, reason=Reason.VALIDATING))
+            book.update_job(msgspec.structs.replace(choice.job, reason=Reason.VALIDATING))
             self._context.wake(self._name)
-        return head
+        return choice
 
     def _has_room_to_check(self, job: Job) -> bool:
         """When the spec changes thousands of jobs may have to be checked again: a few at a time, best first."""
@@ -169,15 +171,15 @@ class Runner:
         first = waiting.head()
         return len(waiting) < _CHECKED_AHEAD or (first is not None and book.ranks(job) < book.ranks(book.jobs[first]))
 
-    def _intend(self, job: Job, number: int, seed: int) -> Slice:
-        seconds = plan.slice_seconds(job, self._context.policy.queues)
+    def _intend(self, choice: turns.Choice, number: int, seed: int) -> Slice:
+        job = choice.job
         return Slice(
             id=self._context.take_slice_id(),
             job_id=job.id,
             number=number,
             resource=self._name,
             tag=f"{job.uid}.{number}",
-            shots=plan.slice_shots(job, self._driver.shots_for(seconds)),
+            shots=choice.shots,
             first_shot=job.shots_done,
             seed=seed,
             intended_at=self._context.clock(),
@@ -185,15 +187,26 @@ class Runner:
 
     # -- what ended
     def _end(self, ended: Slice, landed: Landed) -> Ended:
-        job = self._context.book.jobs[ended.job_id]
+        book = self._context.book
+        job = book.jobs[ended.job_id]
         if landed.outcome is None:
-            verdict = self._verdict_of_refusal(job, landed.refused)
+            verdict, charge, note = self._verdict_of_refusal(job, landed.refused), None, ""
         else:
             self._refusals = 0
-            stopping = self._context.book.stopping.get(job.id)
-            verdict = after_slice(job, landed.outcome, self._attempts[job.id], stopping, landed.outcome.ended_at)
+            landing = turns.land(
+                book,
+                ended,
+                landed.outcome,
+                attempts=self._attempts[job.id],
+                stopping=book.stopping.get(job.id),
+                now=self._context.clock(),
+                is_cut=landed.is_cut,
+            )
+            verdict, charge, note = landing.verdict, landing.charge, landing.doubt
+            if note:
+                log.info("wrong hint", extra={"resource": self._name, "session": job.session_id, "why": note})
         self._count_attempts(verdict)
-        return Ended(slice=ended, outcome=landed.outcome, verdict=verdict, note=landed.note)
+        return Ended(slice=ended, outcome=landed.outcome, verdict=verdict, charge=charge, note=landed.note or note)
 
     def _count_attempts(self, verdict: Verdict) -> None:
         if verdict.fruitless and not verdict.job.is_terminal:
@@ -288,6 +301,11 @@ class Runner:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(HEARTBEAT_SECONDS, cooling) if cooling > 0 else HEARTBEAT_SECONDS):
                 await self._changed.wait()
+
+    def _cut_at(self) -> float | None:
+        """When the slice in flight is to be cut, seconds since the epoch; None if it may run to its end."""
+        interruption = turns.interruption(self._context.book, self._name, self._context.clock())
+        return None if interruption is None else interruption.at
 
     def _beat(self) -> None:
         self.turned_at = self._context.pulse()

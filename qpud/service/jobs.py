@@ -8,6 +8,7 @@ from qpud.core import explain, verbs
 from qpud.core.errors import BadRequest, Conflict
 from qpud.core.identity import Identity
 from qpud.core.job import Job, JobState, Reason
+from qpud.core.plan import tier
 from qpud.service.ending import EndingVerbs
 from qpud.store import jobs as sql
 from qpud.store import queries
@@ -158,12 +159,16 @@ class JobVerbs(EndingVerbs):
         return verbs.QueueEntry(
             position=position,
             job=shown,
-            tier=-self._context.book.ranks(job).minus_tier,
+            tier=self._tier(job),
             user=self._context.names(job.user_id),
             reason=shown.reason,
             explanation=self._explanation(job),
             waited_seconds=waited,
         )
+
+    def _tier(self, job: Job) -> int:
+        order = self._context.book.pending.get(job.resource)
+        return tier(job, self.policy.queues) if order is None else order.tier_of(job)
 
     def _explained(self, job: Job) -> Job:
         if job.is_terminal:

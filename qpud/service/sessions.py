@@ -112,6 +112,9 @@ class SessionVerbs(EndingVerbs):
             context.book.remove_session(session.id)
             self._tokens.pop(session.id, None)
             context.metrics.sessions(len(context.book.sessions))
+            if self.policy.daemon.scheduler_type == "exclusive":  # others wait for its end, not only for its jobs'
+                for resource in context.book.flights:
+                    context.wake(resource)
 
         try:
             is_first = await context.store.write(operation, then)
@@ -185,6 +188,8 @@ class SessionVerbs(EndingVerbs):
             share=ask.share or 1,
             hint=ask.hint,
             expected_qpu_seconds=ask.expected_qpu_seconds,
+            expected_classical_seconds=ask.expected_classical_seconds,
+            nodes=ask.nodes or 1,
             opened_at=now,
             last_used_at=now,
             expires_at=now + self.policy.daemon.session_max_lifetime,

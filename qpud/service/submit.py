@@ -19,9 +19,11 @@ from qpud.core.errors import BadRequest, Conflict, Forbidden, Invalid, LimitExce
 from qpud.core.identity import Identity
 from qpud.core.ids import LARGEST_JOB_ID, job_uid
 from qpud.core.job import Job, Reason
+from qpud.core.plan import preempt_mode
 from qpud.core.policy import DriverKind, QueuePolicy
 from qpud.core.sequence import Facts, check_shots, check_variables, inspect, register_hash
 from qpud.core.session import Session
+from qpud.core.turns import CUTTING
 from qpud.core.verbs import JobRequest
 from qpud.drivers.base import Program
 from qpud.service.base import Verbs, usable
@@ -274,8 +276,13 @@ class SubmitVerbs(Verbs):
                 self._sequences[text] = _Known(known.facts, known.program, True)
         for resource in {job.resource for job in jobs}:
             # else a boundary comes anyway, and the checker goes on by itself
-            if context.book.current(resource) is None or 0 < len(context.book.unvalidated[resource]) <= len(jobs):
+            if self._has_to_know(resource) or 0 < len(context.book.unvalidated[resource]) <= len(jobs):
                 context.wake(resource)
+
+    def _has_to_know(self, resource: str) -> bool:
+        """Whether new jobs matter before the slice in flight has ended: there is none, or they may cut it."""
+        current = self._context.book.current(resource)
+        return current is None or preempt_mode(current, self.policy.queues) in CUTTING
 
 
 def _digest(asks: list[JobRequest]) -> bytes:

@@ -7,7 +7,7 @@ import sqlite3
 
 from qpud.core.errors import Conflict
 from qpud.core.job import Job
-from qpud.core.slices import Outcome, Slice, SliceState
+from qpud.core.slices import Charge, Outcome, Slice, SliceState
 from qpud.store.rows import SLICE_COLUMNS, marks, to_row
 
 _INSERT = f"INSERT INTO slices ({SLICE_COLUMNS}) VALUES ({marks(SLICE_COLUMNS)})"  # noqa: S608  constants
@@ -63,21 +63,23 @@ def drop_intent(connection: sqlite3.Connection, slice_id: int, at: float, messag
     )
 
 
-def add_to_ledger(connection: sqlite3.Connection, ended: Slice, job: Job, outcome: Outcome) -> None:
+def add_to_ledger(connection: sqlite3.Connection, ended: Slice, job: Job, at: float, charge: Charge) -> None:
     """Charge a slice; the unique slice id makes a second charge impossible."""
     connection.execute(
         "INSERT INTO ledger (at, slice_id, job_id, session_id, user_id, queue, resource, shots, qpu_seconds,"
-        " setup_seconds) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " setup_seconds, wasted_shots, wasted_seconds) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            outcome.ended_at,
+            at,
             ended.id,
             job.id,
             job.session_id,
             job.user_id,
             job.queue,
             job.resource,
-            sum(outcome.counts.values()),
-            outcome.qpu_seconds,
-            outcome.setup_seconds,
+            charge.shots,
+            charge.qpu_seconds,
+            charge.setup_seconds,
+            charge.wasted_shots,
+            charge.wasted_seconds,
         ),
     )

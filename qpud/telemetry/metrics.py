@@ -57,7 +57,7 @@ class Metrics:
     def cover(self, resources: Sequence[str], queues: Sequence[str]) -> None:
         """Create the series of these resources and queues at 0; call it again after a reload."""
         for resource, queue in product(resources, queues):
-            for family in (self._submitted, self._waits, self._shots, self._busy, self._setup, self._preemptions):
+            for family in self._by_queue():
                 family.labels(resource, queue)
             _each(self._ended, (resource, queue), ENDED_STATES)
             _each(self._slices, (resource, queue), SLICE_STATES)
@@ -67,6 +67,11 @@ class Metrics:
             _each(self._driver_errors, (resource,), DRIVER_ERRORS)
             _each(self._resource_state, (resource,), RESOURCE_STATES)
         _each(self._validations, (), VERDICTS)
+
+    def _by_queue(self) -> tuple[Counter | Histogram, ...]:
+        """The families with the labels resource and queue, and no other."""
+        slices = (self._shots, self._busy, self._setup, self._preemptions, self._wasted_shots, self._wasted)
+        return (self._submitted, self._waits, *slices)
 
     def _make_build_info(self) -> None:
         info = self._gauge("build_info", "Version of qpud and its interpreter.", "version", "python_version")
@@ -88,6 +93,8 @@ class Metrics:
         self._busy = self._counter("resource_busy_seconds", "Time charged to jobs, set-up included.", *where)
         self._setup = self._counter("resource_setup_seconds", "Time charged for changes of the register.", *where)
         self._preemptions = self._counter("preemptions", "Jobs that yielded to a higher tier.", *where)
+        self._wasted_shots = self._counter("wasted_shots", "Shots lost in slices that were cut.", *where)
+        self._wasted = self._counter("wasted_seconds", "QPU seconds of them, charged to nobody.", *where)
         self._gaps = self._histogram(
             "slice_gap_seconds", "Idle time between two slices while work was waiting.", GAP_BUCKETS, "resource"
         )
@@ -157,6 +164,11 @@ class Metrics:
     def preempted(self, resource: str, queue: str) -> None:
         """Count a job of `queue` that yielded to a higher tier."""
         self._preemptions.labels(resource, queue).inc()
+
+    def wasted(self, resource: str, queue: str, shots: int, seconds: float) -> None:
+        """Count what slices of `queue` lost when they were cut; it is charged to nobody."""
+        self._wasted_shots.labels(resource, queue).inc(shots)
+        self._wasted.labels(resource, queue).inc(seconds)
 
     def gap(self, resource: str, seconds: float) -> None:
         """Observe the idle wall time between the end of a slice and the next start while work was waiting."""

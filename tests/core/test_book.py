@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from qpud.core.book import Book
 from qpud.core.job import TERMINAL, TRANSITIONS, Job, JobState, Reason, move
-from qpud.core.plan import may_run, rank
+from qpud.core.plan import may_run, rank, tier
 from qpud.core.slices import Slice
 from tests.core.builders import QUEUES, a_job, a_policy, a_session, running
 
@@ -72,7 +72,10 @@ class Bookkeeping(RuleBasedStateMachine):
     def queues_are_a_recount(self) -> None:
         jobs = sorted(self.book.jobs.values(), key=lambda job: rank(job, QUEUES))
         free = [job.id for job in jobs if may_run(job) and not self.book.has_resource(job)]
-        assert self.book.pending["TWIN"].in_order(1000) == free
+        order = self.book.pending["TWIN"].in_order(1000)
+        assert sorted(order) == sorted(free)
+        tiers = [tier(self.book.jobs[job_id], QUEUES) for job_id in order]
+        assert tiers == sorted(tiers, reverse=True)
         assert self.book.unvalidated["TWIN"].in_order(1000) == [
             job.id for job in jobs if job.reason is Reason.VALIDATING
         ]

@@ -36,11 +36,11 @@ async def test_production_overtakes_development_at_a_slice_boundary(tmp_path: Pa
         dev = await site.submit(await site.session(), 30)
         await site.in_flight(dev)
         prod = await site.submit(await site.session(queue="production"), 20)
-        for number in range(5):
+        for number in range(4):
             await site.in_flight(slices=number + 1)
             site.qpu.finish()
         dev, prod = await site.ended(dev, prod)
-        assert order(site) == [dev.id, prod.id, prod.id, dev.id, dev.id]
+        assert order(site) == [dev.id, prod.id, dev.id, dev.id]  # nobody may interrupt production: one long slice
         assert (await site.result(dev)).counts == every_shot_once(30)
         assert "preempted by" in await site.story(dev)
 
@@ -62,7 +62,7 @@ async def test_preempt_mode_off_keeps_the_resource_to_the_last_shot(tmp_path: Pa
     policy = with_queue(a_policy(), "production", priority_tier=500)
     policy = with_queue(policy, "test", priority_tier=1000)
     async with a_site(tmp_path, Qpu(), policy=policy) as site:
-        keeps = await site.submit(await site.session(queue="production"), 20)
+        keeps = await site.submit(await site.session(queue="production"), 60)  # longer than a long slice
         await site.in_flight(keeps)
         higher = await site.submit(await site.session(queue="test"), 10)
         for number in range(3):

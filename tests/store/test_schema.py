@@ -12,12 +12,13 @@ import pytest
 import qpud.store
 from qpud.core.errors import Conflict, Unavailable
 from qpud.core.job import Job, JobState, Reason
-from qpud.core.slices import Outcome, OutcomeState, SliceState
+from qpud.core.slices import Charge, Outcome, OutcomeState, SliceState
 from qpud.store import jobs, sessions, slices
 from qpud.store.schema import MIGRATIONS, migrate
 from qpud.store.store import Store
 from tests.store.builders import a_job, a_session, a_slice, a_store, insert, stored
 
+CHARGE = Charge(shots=10, qpu_seconds=1.0, setup_seconds=0.0)
 OUTCOME = Outcome(state=OutcomeState.DONE, counts={"01": 10}, started_at=1.0, ended_at=2.0, qpu_seconds=1.0)
 
 
@@ -37,7 +38,7 @@ async def test_the_reader_cannot_write(tmp_path: Path) -> None:
 @pytest.mark.parametrize("statement", ["UPDATE ledger SET shots = 0", "DELETE FROM ledger"])
 async def test_the_ledger_is_append_only(tmp_path: Path, statement: str) -> None:
     async with a_store(tmp_path) as store:
-        await store.write(lambda transaction: slices.add_to_ledger(transaction, a_slice(), a_job(), OUTCOME))
+        await store.write(lambda transaction: slices.add_to_ledger(transaction, a_slice(), a_job(), 2.0, CHARGE))
         with pytest.raises(Conflict, match="append-only"):
             await store.write(lambda transaction: transaction.execute(statement))
     assert stored(tmp_path, "SELECT shots FROM ledger") == [10]
@@ -45,9 +46,9 @@ async def test_the_ledger_is_append_only(tmp_path: Path, statement: str) -> None
 
 async def test_a_slice_is_charged_once(tmp_path: Path) -> None:
     async with a_store(tmp_path) as store:
-        await store.write(lambda transaction: slices.add_to_ledger(transaction, a_slice(), a_job(), OUTCOME))
+        await store.write(lambda transaction: slices.add_to_ledger(transaction, a_slice(), a_job(), 2.0, CHARGE))
         with pytest.raises(Conflict):
-            await store.write(lambda transaction: slices.add_to_ledger(transaction, a_slice(), a_job(), OUTCOME))
+            await store.write(lambda transaction: slices.add_to_ledger(transaction, a_slice(), a_job(), 2.0, CHARGE))
 
 
 async def test_a_slice_ends_once(tmp_path: Path) -> None:

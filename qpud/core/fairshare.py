@@ -1,0 +1,144 @@
+"""Fair queueing: contenders have a resource in proportion to their weights, each within one slice of what is its due.
+
+Start-time fair queueing (Goyal, Vin & Cheng 1996) needs no slice's length before its end, but may serve a heavy
+contender late by one slice of each light one. So a contender is served only while it is not ahead of its due, and
+the one whose due is nearest goes first, as in earliest eligible virtual deadline first (Stoica & Abdel-Wahab 1995).
+
+A group has a virtual time, which runs by seconds charged ÷ the sum of the weights of those that have work. A
+contender has a start tag: the virtual time at which what it was charged would have been its due. Its lag, what it is
+owed in seconds, is (virtual time - start tag) × weight. Who comes back from idleness starts at the virtual time:
+what was not asked for is lost, what was taken too much is not forgotten.
+
+Groups nest: an account is a contender, and the group of its users; a user is a contender, and the group of his
+sessions.
+"""
+
+from __future__ import annotations
+
+_TOLERANCE = 1e-9  # of sums of floats, relative to the tag
+
+
+class Contender:
+    """One that shares: a session, or a user or account on behalf of its sessions.
+
+    Attributes:
+        key: Its name in its group.
+        kind: session, user or account.
+        weight: Units, > 0.
+        start: Start tag, in QPU-seconds per unit.
+        served: QPU-seconds charged so far.
+        members: Those that share what it gets; None for a session.
+    """
+
+    __slots__ = ("group", "is_active", "key", "kind", "members", "served", "start", "weight")
+
+    def __init__(self, group: Group, key: str, kind: str, weight: float) -> None:
+        self.group = group
+        self.key = key
+        self.kind = kind
+        self.weight = weight
+        self.start = group.virtual
+        self.served = 0.0
+        self.is_active = False
+        self.members: Group | None = None
+
+    @property
+    def lag_seconds(self) -> float:
+        """QPU-seconds that it is owed; negative: that it has had too much."""
+        return (self.group.virtual - self.start) * self.weight
+
+    def deadline(self, quantum: float) -> float:
+        """Virtual time at which `quantum` QPU-seconds from its start tag on are due."""
+        return self.start + quantum / self.weight
+
+
+class Group:
+    """Contenders of one level that share between them.
+
+    Attributes:
+        owner: The contender whose members they are; None at the top.
+        virtual: Virtual time, in QPU-seconds per unit.
+        total: Sum of the weights of those that have work.
+        active: Those that have work.
+    """
+
+    __slots__ = ("active", "contenders", "owner", "total", "virtual")
+
+    def __init__(self, owner: Contender | None = None) -> None:
+        self.owner = owner
+        self.virtual = 0.0
+        self.total = 0.0
+        self.active: dict[str, Contender] = {}
+        self.contenders: dict[str, Contender] = {}
+
+    def add(self, contender: Contender) -> None:
+        """Make a contender known; it has no work yet."""
+        self.contenders[contender.key] = contender
+
+    def allowed(self, quantum: float) -> list[Contender]:
+        """Who may have the next slice so that nobody falls more than a slice behind its due.
+
+        Args:
+            quantum: Longest slice in QPU-seconds, set-up included.
+
+        Returns:
+            By due time: the first, and each before which all others can wait for one slice more. Only those that are
+            not ahead of their due.
+        """
+        if len(self.active) == 1:
+            return list(self.active.values())
+        eligible = sorted(self._eligible(), key=lambda one: one.start + quantum / one.weight)
+        step = quantum / self.total
+        done = self.virtual + step
+        for number, one in enumerate(eligible):
+            done += step
+            if done > one.deadline(quantum) * (1 + _TOLERANCE):
+                return eligible[: number + 1]
+        return eligible
+
+    def _eligible(self) -> list[Contender]:
+        """Those that are not ahead; if all are, because one that was behind has left, time jumps to the first."""
+        latest = self.virtual + _TOLERANCE * max(1.0, self.virtual)
+        eligible = [one for one in self.active.values() if one.start <= latest]
+        if eligible or not self.active:
+            return eligible
+        self.virtual = min(one.start for one in self.active.values())
+        return [one for one in self.active.values() if one.start <= self.virtual]
+
+    def reweigh(self, contender: Contender, weight: float) -> None:
+        """Change a weight; its lag stays what it was in units of virtual time."""
+        if contender.is_active:
+            self.total += weight - contender.weight
+        contender.weight = weight
+
+
+def activate(contender: Contender | None) -> None:
+    """Give a contender work, and those it stands for: from now on it is owed its part."""
+    while contender is not None and not contender.is_active:
+        group = contender.group
+        contender.is_active = True
+        contender.start = max(contender.start, group.virtual)
+        group.total += contender.weight
+        group.active[contender.key] = contender
+        contender = group.owner
+
+
+def retire(contender: Contender | None) -> None:
+    """Take a contender without work out of the reckoning, and those it stood for if nobody else has work there."""
+    while contender is not None and contender.is_active and not (contender.members and contender.members.active):
+        group = contender.group
+        contender.is_active = False
+        del group.active[contender.key]
+        group.total = group.total - contender.weight if group.active else 0.0
+        contender = group.owner
+
+
+def charge(contender: Contender | None, seconds: float) -> None:
+    """Charge QPU-seconds to an active contender and to those it stands for."""
+    while contender is not None:
+        group = contender.group
+        if group.total > 0:
+            group.virtual += seconds / group.total
+        contender.start += seconds / contender.weight
+        contender.served += seconds
+        contender = group.owner

@@ -1,0 +1,266 @@
+"""The order of the pending jobs of one resource: what every scheduler is to the rest, and those by a sort key.
+
+SchedulerType  order                                                              jobs run
+share          fairorder.py: tiers, then fair shares, set-up, hints, age          in slices
+priority       tiers, then first come first served                                whole
+fifo           first come first served                                            whole
+exclusive      first come first served, and a session keeps the resource          whole
+module:Class   the site's own sort key                                            as the class says
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+
+from qpud.core.job import Job, JobState
+from qpud.core.plan import may_run, tier
+from qpud.core.policy import Policy
+from qpud.core.queue import PendingQueue
+from qpud.core.session import Session
+
+SessionOf = Callable[[str], Session | None]
+Admits = Callable[[Job], bool]
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known at a slice boundary."""
+
+    now: float  # seconds since the epoch
+    current: Job | None = None  # had the last slice and could go on
+    register: str | None = None  # loaded, if another one would cost set-up time
+    quanta: dict[int, float] = {}  # tier → its longest ordinary slice in QPU-seconds, set-up included
+    admits: Admits | None = None  # what else must hold for a job to start: reservations, limits
+
+
+class ShareRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One contender as `qpud shares` shows it; times in QPU-seconds."""
+
+    tier: int
+    name: str
+    kind: str  # account, user or session
+    parent: str  # name of the account or user above; "" at the top
+    weight: float
+    entitled: float  # part of the resource, 0 to 1, among those of its tier that have work; 0 without work
+    served_seconds: float  # charged since the daemon started
+    lag_seconds: float  # owed; negative: had too much
+    usage_seconds: float  # decayed, of users and accounts
+    is_active: bool
+
+
+class Order(Protocol):
+    """The pending jobs of one resource, and who of them goes next."""
+
+    runs_whole: bool  # a job that has begun keeps the resource to its last shot
+
+    def __len__(self) -> int:
+        """How many jobs are queued."""
+
+    def __contains__(self, job_id: int) -> bool:
+        """Whether a job is queued."""
+
+    def put(self, job: Job) -> None:
+        """Queue a job, or take in its new version."""
+
+    def drop(self, job_id: int) -> None:
+        """Take a job out; unknown ids are ignored."""
+
+    def take(self, job: Job) -> None:
+        """Give the resource to a job: it is not queued, but still has work, until `quit`."""
+
+    def quit(self, job_id: int) -> None:
+        """A job that was taken has left the resource for good; unknown ids are ignored."""
+
+    def forget(self, session_id: str) -> None:
+        """The session has ended."""
+
+    def choose(self, ask: Ask) -> Job | None:
+        """Who gets the next slice: the current job or a queued one; None if nobody may."""
+
+    def charge(self, job: Job, seconds: float, now: float) -> None:
+        """Charge QPU-seconds to a job that was taken."""
+
+    def tier_of(self, job: Job) -> int:
+        """The tier in which the job stands now."""
+
+    def best_tier(self, ask: Ask) -> int | None:
+        """The highest tier of a queued job that may start; None if there is none."""
+
+    def has_others(self, job: Job) -> bool:
+        """Whether another contender of the job's tier has work."""
+
+    def is_ahead(self, job: Job) -> bool:
+        """Whether a queued job waits because its session has had its share for now."""
+
+    def head(self) -> int | None:
+        """The queued job that would be next if nothing had the resource."""
+
+    def in_order(self, limit: int) -> list[int]:
+        """The best `limit` queued jobs, about as they will go."""
+
+    def shares(self, now: float) -> list[ShareRow]:
+        """Entitled and served parts; empty where nothing is shared."""
+
+
+class Rule(Protocol):
+    """A site's own order: a sort key. Named in the policy file as `SchedulerType = module:Class`."""
+
+    runs_whole: bool
+
+    def key(self, job: Job, session: Session | None, tier: int) -> tuple[Any, ...]:
+        """The sort key of a job; smaller goes first. Called when the job is queued, and again after each slice."""
+
+
+class Fifo:
+    """First come first served, whatever the tier: what the peer does."""
+
+    runs_whole = True
+
+    def key(self, job: Job, session: Session | None, tier: int) -> tuple[Any, ...]:
+        """Age."""
+        return (job.submitted_at,)
+
+
+class Priority:
+    """Tiers, then first come first served."""
+
+    runs_whole = True
+
+    def key(self, job: Job, session: Session | None, tier: int) -> tuple[Any, ...]:
+        """Tier, then age."""
+        return (-tier, job.submitted_at)
+
+
+class Keyed(NamedTuple):
+    """A sort key made unique by the job's id."""
+
+    begun: int  # 0: has begun, where jobs run whole
+    key: tuple[Any, ...]
+    job_id: int
+
+
+class KeyOrder:
+    """Jobs by the key of a rule.
+
+    Args:
+        policy: Gives the tiers.
+        session_of: The open session of an id.
+        rule: The sort key.
+    """
+
+    def __init__(self, policy: Policy, session_of: SessionOf, rule: Rule) -> None:
+        self.runs_whole = rule.runs_whole
+        self._policy = policy
+        self._session_of = session_of
+        self._rule = rule
+        self._queue: PendingQueue[Keyed] = PendingQueue(self._rank)
+        self._jobs: dict[int, Job] = {}
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def __contains__(self, job_id: int) -> bool:
+        return job_id in self._queue
+
+    def put(self, job: Job) -> None:
+        """See Order."""
+        self._jobs[job.id] = job
+        self._queue.put(job)
+
+    def drop(self, job_id: int) -> None:
+        """See Order."""
+        self._jobs.pop(job_id, None)
+        self._queue.drop(job_id)
+
+    def take(self, job: Job) -> None:
+        """See Order."""
+        self.drop(job.id)
+
+    def quit(self, job_id: int) -> None:
+        """Nothing is kept of jobs that are not queued."""
+
+    def forget(self, session_id: str) -> None:
+        """Nothing is kept of sessions."""
+
+    def choose(self, ask: Ask) -> Job | None:
+        """See Order."""
+        head = self._head(ask)
+        if ask.current is None or head is None:
+            return ask.current or head
+        return head if self._rank(head) < self._rank(ask.current) else ask.current
+
+    def charge(self, job: Job, seconds: float, now: float) -> None:
+        """Nothing is shared."""
+
+    def tier_of(self, job: Job) -> int:
+        """See Order."""
+        return tier(job, self._policy.queues)
+
+    def best_tier(self, ask: Ask) -> int | None:
+        """See Order."""
+        head = self._head(ask)
+        return None if head is None else self.tier_of(head)
+
+    def has_others(self, job: Job) -> bool:
+        """See Order."""
+        return len(self._queue) > 0
+
+    def is_ahead(self, job: Job) -> bool:
+        """Nothing is shared."""
+        return False
+
+    def head(self) -> int | None:
+        """See Order."""
+        return self._queue.head()
+
+    def in_order(self, limit: int) -> list[int]:
+        """See Order."""
+        return self._queue.in_order(limit)
+
+    def shares(self, now: float) -> list[ShareRow]:
+        """Nothing is shared."""
+        return []
+
+    def _rank(self, job: Job) -> Keyed:
+        has_begun = self.runs_whole and job.state is JobState.RUNNING
+        key = self._rule.key(job, self._session_of(job.session_id), self.tier_of(job))
+        return Keyed(int(not has_begun), key, job.id)
+
+    def _head(self, ask: Ask) -> Job | None:
+        if ask.admits is None:
+            head = self._queue.head()
+            return None if head is None else self._jobs[head]
+        return next((job for job_id in self._queue.walk() if ask.admits(job := self._jobs[job_id])), None)
+
+
+class ExclusiveOrder(KeyOrder):
+    """First come first served, and the session that has the resource keeps it until it ends: Slurm alone.
+
+    Args:
+        policy: Gives the tiers.
+        session_of: The open session of an id.
+    """
+
+    def __init__(self, policy: Policy, session_of: SessionOf) -> None:
+        super().__init__(policy, session_of, Fifo())
+        self._holder = ""
+
+    def take(self, job: Job) -> None:
+        """See Order; the job's session has the resource from now on."""
+        self._holder = job.session_id
+        super().take(job)
+
+    def choose(self, ask: Ask) -> Job | None:
+        """See Order."""
+        if not self._holder or self._session_of(self._holder) is None:
+            return super().choose(ask)
+        if ask.current is not None and may_run(ask.current):
+            return ask.current
+        holder, admits = self._holder, ask.admits
+        return self._head(
+            msgspec.structs.replace(
+                ask, admits=lambda job: job.session_id == holder and (admits is None or admits(job))
+            )
+        )
