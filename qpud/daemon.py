@@ -31,6 +31,7 @@ from qpud.context import Context
 from qpud.core.book import Book
 from qpud.core.errors import QpudError
 from qpud.core.policy import AuthType, Policy, UnixListen
+from qpud.core.usage import last_reset, of_account, of_user
 from qpud.drivers.base import Driver
 from qpud.drivers.registry import DriverMissing, make_driver
 from qpud.drivers.validator import Validator
@@ -42,11 +43,14 @@ from qpud.site.lacking import lacking
 from qpud.site.munge import Munge, MungeThread
 from qpud.site.peer import bind_tcp, bind_unix, bound_at, unbind, user_id, user_name
 from qpud.site.state import one_daemon
+from qpud.store.ledger import hourly_usage
 from qpud.store.store import Snapshot, Store
 from qpud.telemetry.logs import to_stderr
 from qpud.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
+
+FORGOTTEN_HALF_LIVES = 10.0  # usage that counts less than a thousandth
 
 
 class _Stop(Exception):
@@ -136,8 +140,20 @@ async def _assemble(stack: AsyncExitStack, policy: Policy, path: Path | None) ->
         next_job_id=snapshot.last_job_id + 1,
         next_slice_id=snapshot.last_slice_id + 1,
     )
+    await _recall_usage(context)
     _show_start(context)
     return context, snapshot
+
+
+async def _recall_usage(context: Context) -> None:
+    """What users and accounts used before, as far as it still counts."""
+    daemon, now = context.policy.daemon, context.clock()
+    since = last_reset(daemon.priority_usage_reset_period, now) or 0.0
+    if daemon.priority_decay_half_life > 0:
+        since = max(since, now - FORGOTTEN_HALF_LIVES * daemon.priority_decay_half_life)
+    for row in await hourly_usage(context.store, since):
+        context.book.usage.add(of_user(context.names(row.user_id)), row.qpu_seconds, row.at)
+        context.book.usage.add(of_account(row.account), row.qpu_seconds, row.at)
 
 
 def _database(state: Path) -> Path:
