@@ -57,7 +57,9 @@ def add(verbs: Verbs, reach: argparse.ArgumentParser) -> None:
 
 def _add_load(parser: argparse.ArgumentParser) -> None:
     which = parser.add_argument_group("the load, one of")
-    which.add_argument("trace", nargs="?", metavar="TRACE", help="JSON Lines, one session per line; - is standard input")
+    which.add_argument(
+        "trace", nargs="?", metavar="TRACE", help="JSON Lines, one session per line; - is standard input"
+    )
     which.add_argument("--from-db", type=Path, metavar="FILE", help="what happened at a daemon: its state.sqlite")
     which.add_argument("--generate", choices=GENERATORS, help="a load of that kind")
     made = parser.add_argument_group("with --generate")
@@ -65,7 +67,10 @@ def _add_load(parser: argparse.ArgumentParser) -> None:
     made.add_argument("--number", type=_whole, metavar="N", help="sessions (default: poisson 1000, else 30)")
     made.add_argument("--rate", type=_positive, metavar="R", help="sessions that arrive per second, on average")
     made.add_argument(
-        "--mix", type=_mix, metavar="Q:W[:SHOTS],…", help="queues, how often each, and shots of a poisson job, N or LOW-HIGH"
+        "--mix",
+        type=_mix,
+        metavar="Q:W[:SHOTS],…",
+        help="queues, how often each, and shots of a poisson job, N or LOW-HIGH",
     )
     made.add_argument("--write-trace", type=Path, metavar="FILE", help="keep the load as a trace (--from-db too)")
 
@@ -74,7 +79,10 @@ def _add_policy(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("the policy")
     what.add_argument("--config", type=Path, metavar="FILE", help="the policy file (default: that of an empty file)")
     what.add_argument(
-        "--scheduler", action="append", metavar="NAME", help="SchedulerType; repeat it to compare (default: the file's)"
+        "--scheduler",
+        action="append",
+        metavar="NAME",
+        help="SchedulerType; repeat it to compare (default: the file's)",
     )
     what.add_argument("--shot-rate", type=_positive, metavar="R", help="shots per second of every resource")
     what.add_argument("--setup-seconds", type=_seconds, metavar="S", help="of a register change on every resource")

@@ -1,7 +1,7 @@
 """The discrete-event run: sessions of a trace against the daemon's own mind, in virtual time.
 
-What decides is `core.turns` and `core.book`, the very code of the daemon, called in the daemon's order. This file keeps
-the clock, lets the sessions act and the machines run, and tells `tally.py` what happened.
+What decides is `core.turns` and `core.book`, the very code of the daemon, called in the daemon's order. This file
+keeps the clock, lets the sessions act and the machines run, and tells `tally.py` what happened.
 
 Of one moment, what sessions do comes before what slices end: a job that is submitted as a slice ends takes part in the
 decision. What a session does because a slice ended comes after that decision, as in the daemon, which has decided
@@ -23,7 +23,7 @@ from qpud.core.order import Rule
 from qpud.core.plan import tier
 from qpud.core.policy import FairShareBy, Policy
 from qpud.core.session import Session
-from qpud.core.slices import Slice
+from qpud.core.slices import Charge, Slice
 from qpud.simulate.machine import Machine
 from qpud.simulate.player import Player, session_of
 from qpud.simulate.tally import Contender, Flown, JobTally, SessionTally, Tally
@@ -202,9 +202,7 @@ class Simulation:
             return  # it was cut, and has landed or will
         is_cut = machine.is_cut
         ended, outcome = machine.land()
-        landing = turns.land(
-            self._book, ended, outcome, attempts=0, stopping=None, now=self._now, is_cut=is_cut
-        )
+        landing = turns.land(self._book, ended, outcome, attempts=0, stopping=None, now=self._now, is_cut=is_cut)
         job = landing.verdict.job
         owner = self._owners[job.id]
         self._count(machine, owner, landing.charge)
@@ -252,7 +250,7 @@ class Simulation:
             owner.tally.started_at = self._now
 
     # -- counting
-    def _count(self, machine: Machine, owner: Owner, charge: turns.Charge) -> None:
+    def _count(self, machine: Machine, owner: Owner, charge: Charge) -> None:
         tally, session, clock = self.tally.resources[machine.name], owner.player.tally, owner.contender.clock
         tally.slices += 1
         tally.shots += charge.shots

@@ -1,8 +1,8 @@
 """What really happened, as a trace.
 
-The time from the end of a session's jobs to its next submission was its own: it becomes a classical step, which takes as
-long under any policy. Jobs that were submitted while others of the session were unfinished did not wait for them: they
-become one batch, each with its `after`. So a faster policy brings later submissions forward, as it would have.
+The time from the end of a session's jobs to its next submission was its own: it becomes a classical step, which takes
+as long under any policy. Jobs that were submitted while others of the session were unfinished did not wait for them:
+they become one batch, each with its `after`. So a faster policy brings later submissions forward, as it would have.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ class SessionFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShareFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """One session, user or account, as FairShareBy says: fractions of all QPU seconds charged; error = served - entitled."""
+    """A session, user or account, as FairShareBy says: parts of the QPU seconds charged; error = served - entitled."""
 
     name: str
     entitled: float

@@ -1,4 +1,4 @@
-"""The picture of a simulation: what `chart.py` needs as JSON, and its run under the interpreter that has matplotlib."""
+"""The picture of a simulation: what `chart.py` needs, and its run under the interpreter that has matplotlib."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ def draw(runs: Sequence[Run], target: Path, python: Path) -> None:
     content = msgspec.json.encode({"runs": [_content(run) for run in runs]})
     with TemporaryDirectory(prefix="qpud-plot-") as folder:
         environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
-        done = _run([str(python), "-I", "-B", str(CHART), str(target)], content, {**environment, "MPLCONFIGDIR": folder})
+        done = _run(
+            [str(python), "-I", "-B", str(CHART), str(target)], content, {**environment, "MPLCONFIGDIR": folder}
+        )
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"]
         raise Unavailable(f"{target} cannot be drawn by {python} (WorkerPython, --worker-python): {said[-1]}")
@@ -59,7 +61,9 @@ def _run(command: list[str], content: bytes, environment: dict[str, str]) -> sub
             command, input=content, env=environment, capture_output=True, timeout=DRAWING_SECONDS, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise Unavailable(f"the plot cannot be drawn by {command[0]} (WorkerPython, --worker-python): {error}") from None
+        raise Unavailable(
+            f"the plot cannot be drawn by {command[0]} (WorkerPython, --worker-python): {error}"
+        ) from None
 
 
 def _content(run: Run) -> dict[str, Any]:

@@ -75,7 +75,5 @@ def _shot_rates(database: sqlite3.Connection) -> dict[str, float]:
 
 def _setup_seconds(database: sqlite3.Connection) -> dict[str, float]:
     return dict(
-        database.execute(
-            "SELECT resource, avg(setup_seconds) FROM ledger WHERE setup_seconds > 0 GROUP BY resource ORDER BY resource"
-        )
+        database.execute("SELECT resource, avg(setup_seconds) FROM ledger WHERE setup_seconds > 0 GROUP BY resource")
     )

@@ -43,7 +43,9 @@ def least_waiting(trace: Sequence[SessionTrace], slice_seconds: int) -> int:
 
     @functools.cache
     def cost(state: State) -> int:
-        moves = [_cost_of(state, move, tasks) + cost(_after(state, move, tasks)) for move in _moves(state, slice_seconds)]
+        moves = [
+            _cost_of(state, move, tasks) + cost(_after(state, move, tasks)) for move in _moves(state, slice_seconds)
+        ]
         return min(moves, default=0)
 
     return cost(tuple(_standing(task, len(task.steps)) for task in tasks))
