@@ -31,7 +31,7 @@ from qpud.context import Context
 from qpud.core.book import Book
 from qpud.core.errors import QpudError
 from qpud.core.policy import AuthType, Policy, UnixListen
-from qpud.core.usage import last_reset, of_account, of_user
+from qpud.core.usage import last_reset, of_account, of_member, of_user
 from qpud.drivers.base import Driver
 from qpud.drivers.registry import DriverMissing, make_driver
 from qpud.drivers.validator import Validator
@@ -152,8 +152,9 @@ async def _recall_usage(context: Context) -> None:
     if daemon.priority_decay_half_life > 0:
         since = max(since, now - FORGOTTEN_HALF_LIVES * daemon.priority_decay_half_life)
     for row in await hourly_usage(context.store, since):
-        context.book.usage.add(of_user(context.names(row.user_id)), row.qpu_seconds, row.at)
-        context.book.usage.add(of_account(row.account), row.qpu_seconds, row.at)
+        user = context.names(row.user_id)
+        for name in (of_user(user), of_account(row.account), of_member(user, row.account)):
+            context.book.usage.add(name, row.qpu_seconds, row.at)
 
 
 def _database(state: Path) -> Path:

@@ -15,7 +15,7 @@ from qpud.api.parts import Parts
 from qpud.api.query import read_query, selected_resource
 from qpud.api.reply import Json
 from qpud.api.route import Dialect, Route
-from qpud.core import verbs
+from qpud.core import report, verbs
 
 _drain_ask = decoder_of(wire.DrainAsk)
 
@@ -25,6 +25,17 @@ async def show_queue(parts: Parts, request: Request) -> Response:
     who, _ = parts.caller(request), read_query(request, wire.ResourceQuery)
     entries = await parts.service.queue(who, selected_resource(request))
     return Json(wire.QueueView(queue=[views.queue_line(entry) for entry in entries]))
+
+
+async def show_shares(parts: Parts, request: Request) -> Response:
+    """Shares entitled and served, live: accounts, users and sessions in each tier of each resource."""
+    who, _ = parts.caller(request), read_query(request, wire.ResourceQuery)
+    found = await parts.service.shares(who, selected_resource(request))
+    daemon = parts.service.policy.daemon
+    lines = [wire.ShareLine(**msgspec.structs.asdict(share)) for share in found]
+    return Json(
+        wire.SharesView(scheduler_type=daemon.scheduler_type, fair_share_by=daemon.fair_share_by, shares=lines)
+    )
 
 
 async def list_resources(parts: Parts, request: Request) -> Response:
@@ -112,11 +123,35 @@ async def account_jobs(parts: Parts, request: Request) -> Response:
     return Json(wire.JobSumPage(jobs=lines, total=total))
 
 
+async def account_report(parts: Parts, request: Request) -> Response:
+    """What slices used, from the ledger: charges by day, user, account, Slurm job, session, job, queue, resource."""
+    who, which = parts.caller(request), _report_filter(parts, request)
+    found = await parts.service.account_report(who, which)
+    drivers = {name: str(resource.driver) for name, resource in parts.service.policy.resources.items()}
+    return Json(views.report_page(which, found, parts.user_name, drivers))
+
+
+def _report_filter(parts: Parts, request: Request) -> report.ReportFilter:
+    ask, selected = read_query(request, wire.ReportQuery), selected_resource(request)
+    return report.ReportFilter(
+        by=report.groups(ask.by) or report.DEFAULT_GROUPS,
+        user_ids=parts.user_ids(ask.user),
+        accounts=ask.account,
+        queues=ask.queue,
+        resources=ask.resource or ((selected,) if selected else ()),
+        sessions=ask.session,
+        slurm_jobs=ask.slurm_job,
+        start=wire.instant(ask.start),
+        end=wire.instant(ask.end),
+        limit=ask.limit,
+        offset=ask.offset,
+    )
+
+
 def _accounting(parts: Parts, request: Request) -> verbs.AccountingFilter:
     ask = read_query(request, wire.AccountingQuery)
-    found = (parts.user_id(user) for user in ask.user)
     return verbs.AccountingFilter(
-        user_ids=tuple(user for user in found if user is not None),
+        user_ids=parts.user_ids(ask.user),
         session_id=ask.session,
         slurm_job_id=ask.slurm_job_id,
         states=ask.state,
@@ -131,6 +166,7 @@ route = partial(Route, dialect=Dialect.NATIVE)
 
 ROUTES = (
     route(method="GET", path="/v1/queue", endpoint=show_queue, query=wire.ResourceQuery, reply=wire.QueueView),
+    route(method="GET", path="/v1/shares", endpoint=show_shares, query=wire.ResourceQuery, reply=wire.SharesView),
     route(method="GET", path="/v1/resources", endpoint=list_resources, reply=wire.ResourceList),
     route(method="GET", path="/v1/resources/{name}/spec", endpoint=show_spec, reply=wire.SpecView),
     route(
@@ -164,5 +200,12 @@ ROUTES = (
         endpoint=account_jobs,
         query=wire.AccountingQuery,
         reply=wire.JobSumPage,
+    ),
+    route(
+        method="GET",
+        path="/v1/accounting/report",
+        endpoint=account_report,
+        query=wire.ReportQuery,
+        reply=wire.ReportPage,
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -11,6 +11,7 @@ from qpud.api.wire import moment
 from qpud.core import verbs
 from qpud.core.job import Job
 from qpud.core.policy import QueuePolicy
+from qpud.core.report import Charges, Group, Report, ReportFilter, ReportRow
 from qpud.core.session import Session, idle_deadline
 
 Names = Callable[[int], str]
@@ -156,3 +157,30 @@ def user_line(one: verbs.UserSum, names: Names) -> wire.UserLine:
         session_seconds=one.session_seconds,
         states=[wire.StateLine(**msgspec.structs.asdict(state)) for state in one.states],
     )
+
+
+def report_page(which: ReportFilter, found: Report, names: Names, drivers: Mapping[str, str]) -> wire.ReportPage:
+    """A report; `drivers` tells the type of each resource that is configured now."""
+    return wire.ReportPage(
+        by=list(which.by),
+        start=moment(which.start),
+        end=moment(which.end),
+        rows=[_report_line(row, names, drivers) for row in found.rows],
+        total=wire.ReportLine(**_charges(found.total)),  # type: ignore[arg-type]
+        next=found.next,
+    )
+
+
+def _report_line(row: ReportRow, names: Names, drivers: Mapping[str, str]) -> wire.ReportLine:
+    fields: dict[str, object] = {str(group): value for group, value in row.key.items()}
+    if Group.USER in row.key:
+        user_id = row.key[Group.USER]
+        fields |= {"user": names(user_id), "user_id": user_id}  # type: ignore[arg-type]
+    if Group.RESOURCE in row.key:
+        fields["resource_type"] = drivers.get(str(row.key[Group.RESOURCE]))
+    return wire.ReportLine(**fields, **_charges(row.charges))  # type: ignore[arg-type]
+
+
+def _charges(charges: Charges) -> dict[str, object]:
+    times = {name: moment(getattr(charges, name)) for name in ("submitted_at", "started_at", "ended_at")}
+    return msgspec.structs.asdict(charges) | times

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from qpud import __version__
-from qpud.cli import admin, jobs, run, serve, simulate, submit
+from qpud.cli import acct, admin, jobs, run, serve, shares, simulate, submit
 from qpud.cli.exits import MEANINGS, Exit
 
 DESCRIPTION = "qpud: the scheduler between Slurm and a quantum processor."
@@ -44,6 +44,8 @@ def build() -> argparse.ArgumentParser:
     submit.add(verbs, reach)
     jobs.add(verbs, reach)
     run.add(verbs, reach)
+    shares.add(verbs, reach)
+    acct.add(verbs, reach)
     admin.add(verbs, reach)
     simulate.add(verbs, reach)
     return parser

@@ -26,7 +26,7 @@ from qpud.core.plan import tier
 from qpud.core.policy import UNLIMITED_SECONDS, FairShareBy, Policy
 from qpud.core.session import Hint, Session
 from qpud.core.slicing import DEFAULT_SECONDS
-from qpud.core.usage import Usage, of_account, of_user
+from qpud.core.usage import Usage, of_account, of_member, of_user
 
 LONGEST_DETOUR = 64
 """Jobs of the loaded register that may overtake an older job of the same session in a row."""
@@ -244,6 +244,7 @@ class FairOrder:
         if session is not None and seconds:
             self._usage.add(of_user(session.user), seconds, now)
             self._usage.add(of_account(session.account), seconds, now)
+            self._usage.add(of_member(session.user, session.account), seconds, now)
 
     # -- who goes next
     def choose(self, ask: Ask) -> Job | None:
@@ -460,7 +461,9 @@ def _owners(one: Contender) -> Iterator[Contender]:
 
 
 def _usage_name(one: Contender) -> str:
-    return of_user(one.key) if one.kind == "user" else of_account(one.key)
+    if one.kind == "account":
+        return of_account(one.key)
+    return of_member(one.key, one.group.owner.key) if one.group.owner else of_user(one.key)
 
 
 def _everybody(group: Group) -> Iterator[Contender]:

@@ -23,7 +23,7 @@ from qpud.core.plan import may_run, preempt_mode, preempts
 from qpud.core.policy import PreemptMode
 from qpud.core.progress import Verdict, after_slice
 from qpud.core.session import Hint
-from qpud.core.slices import Charge, Outcome, Slice
+from qpud.core.slices import Charge, Outcome, OutcomeState, Slice
 from qpud.core.slicing import SliceLengths
 
 CUTTING = frozenset({PreemptMode.REQUEUE, PreemptMode.CANCEL})
@@ -198,7 +198,9 @@ def land(
     """
     job = book.jobs[ended.job_id]
     flight, order = book.flights[ended.resource], book.pending[ended.resource]
-    charge = charge_of(outcome, ended.shots, flight.pace, is_cut=is_cut)
+    # after a crash nobody remembers that the slice was cut: a cancel that its owner did not ask for was one
+    was_cut = is_cut or (outcome.state is OutcomeState.CANCELED and job.reason is not Reason.CANCELING)
+    charge = charge_of(outcome, ended.shots, flight.pace, is_cut=was_cut)
     order.charge(job, charge.qpu_seconds, now)
     flight.pace.learn(outcome)
     verdict = after_slice(job, outcome, attempts, stopping, outcome.ended_at)

@@ -20,6 +20,11 @@ def of_user(name: str) -> str:
     return f"user {name}"
 
 
+def of_member(user: str, account: str | None) -> str:
+    """The record of a user inside one account."""
+    return f"user {user} of account {account or ''}"
+
+
 def of_account(name: str | None) -> str:
     """The record of an account; None: of those without one."""
     return f"account {name or ''}"

@@ -93,8 +93,12 @@ class Simulation:
             act(of_whom)
             if self._stirred and (not events or events[0][:2] > (at, _SESSION)):
                 self._attend()
-        self._close(end if events else self._now)
+        self._close(end if events else self._over_at())
         return self.tally
+
+    def _over_at(self) -> float:
+        """When the last session ended: a slice that was cut has left the event of its own end behind."""
+        return max(self._now if one.ended_at is None else one.ended_at for one in self.tally.sessions)
 
     def _at(self, at: float, rank: int, act: Callable[[Any], None], of_whom: object) -> None:
         self._number += 1
@@ -218,7 +222,7 @@ class Simulation:
         book.claim(name, None if choice is None else choice.job.id)
         if ended is not None:
             book.update_job(ended)
-            was_taken = ended.is_terminal and ended.reason is Reason.PREEMPTED
+            was_taken = ended.is_terminal and ended.reason is Reason.PREEMPTION
             self.tally.resources[name].preemptions += was_taken or (choice is not None and choice.yielding is not None)
         if choice is not None:
             self._start(machine, turns.begin(book, name, choice.job.id, self._now), choice.shots)

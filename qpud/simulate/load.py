@@ -8,7 +8,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from qpud.config.rule import load_rule
-from qpud.core.errors import BadRequest, NotFound
+from qpud.core.errors import BadRequest, Invalid, NotFound
 from qpud.core.order import Rule
 from qpud.core.policy import Policy
 from qpud.simulate.generate import LARGEST_NUMBER, Recipe, generate
@@ -38,7 +38,11 @@ class Load:
     def under(
         self, policy: Policy, scheduler: str, shot_rate: float | None, setup_seconds: float | None
     ) -> tuple[Policy, Rule | None]:
-        """The policy with another scheduler, and resources as fast as said, else as measured, else as configured."""
+        """The policy with another scheduler, and resources as fast as said, else as measured, else as configured.
+
+        Raises:
+            Invalid: There is no such scheduler.
+        """
         resources = {
             name: replace(
                 one,
@@ -50,7 +54,14 @@ class Load:
             for name, one in policy.resources.items()
         }
         daemon = replace(policy.daemon, scheduler_type=scheduler)
-        return replace(policy, daemon=daemon, resources=resources), load_rule(scheduler)
+        return replace(policy, daemon=daemon, resources=resources), _rule(scheduler)
+
+
+def _rule(scheduler: str) -> Rule | None:
+    try:
+        return load_rule(scheduler)
+    except Invalid as error:
+        raise Invalid(f"scheduler {scheduler} {error.message}") from None
 
 
 def from_trace(name: str) -> Load:

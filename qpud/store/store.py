@@ -1,4 +1,4 @@
-"""The store: one writer, one read-only connection, and what the daemon loads at start."""
+"""The store: one writer, two read-only connections, and what the daemon loads at start."""
 
 from __future__ import annotations
 
@@ -31,14 +31,16 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Store:
-    """SQLite behind two doors. Use `await Store.open(...)`.
+    """SQLite behind three doors. Use `await Store.open(...)`.
 
-    `write` takes whole operations to the one writer; `rows` reads committed data and never waits for the writer.
+    `write` takes whole operations to the one writer; `rows` reads committed data and never waits for the writer;
+    `long_rows` does so in a thread of its own, so that nobody else waits for a year's accounting.
     """
 
-    def __init__(self, writer: Writer, reader: aiosqlite.Connection) -> None:
+    def __init__(self, writer: Writer, reader: aiosqlite.Connection, reporter: aiosqlite.Connection) -> None:
         self._writer = writer
         self._reader = reader
+        self._reporter = reporter
 
     @classmethod
     async def open(cls, path: Path, on_commit: Callable[[int, float], None] = lambda _number, _seconds: None) -> Store:
@@ -48,12 +50,15 @@ class Store:
             Unavailable: SQLite is too old, or the database is newer than this qpud.
         """
         writer = Writer(path, on_commit)
-        reader = await aiosqlite.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
-        return cls(writer, reader)
+        reader, reporter = [
+            await aiosqlite.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None) for _ in range(2)
+        ]
+        return cls(writer, reader, reporter)
 
     async def close(self) -> None:
-        """Commit what is queued and close both doors."""
+        """Commit what is queued and close all doors."""
         await self._reader.close()
+        await self._reporter.close()
         await self._writer.close()
 
     async def write(self, operation: Operation[T], then: Callable[[T], None] | None = None) -> T:
@@ -68,6 +73,10 @@ class Store:
     async def rows(self, statement: str, parameters: tuple[Any, ...] = ()) -> list[Row]:
         """All rows of a SELECT, in one hop to the reader's thread."""
         return list(await self._reader.execute_fetchall(statement, parameters))
+
+    async def long_rows(self, statement: str, parameters: tuple[Any, ...] = ()) -> list[Row]:
+        """All rows of a SELECT that may take seconds; one at a time."""
+        return list(await self._reporter.execute_fetchall(statement, parameters))
 
     async def load(self) -> Snapshot:
         """Read everything unfinished."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import date
 from typing import Any
 
 import httpx
@@ -17,7 +18,9 @@ from qpud.core.errors import Forbidden, NotFound, QpudError, Unauthenticated
 from qpud.core.identity import Identity, Proof, require_admin
 from qpud.core.job import TERMINAL, Job, JobState, Reason, move
 from qpud.core.policy import AuthType, DaemonPolicy, Policy, default_policy
+from qpud.core.report import Charges, Group, Report, ReportFilter, ReportRow
 from qpud.core.session import CloseReason, Session
+from qpud.core.shares import Share
 from qpud.drivers.base import DeviceSpec
 from qpud.telemetry.metrics import Metrics
 
@@ -44,6 +47,7 @@ class FakeService:
         self.waiting = asyncio.Event()  # somebody waits for a change
         self.left = asyncio.Event()  # and has stopped waiting
         self.waited_seconds = 0.0
+        self.reported: ReportFilter | None = None  # the last report asked for
         self.drained: str | None = None
         self.alive = True
         self.fails: Exception | None = None
@@ -288,6 +292,53 @@ class FakeService:
 
     async def account_jobs(self, who: Identity, which: verbs.AccountingFilter) -> tuple[list[verbs.JobSum], int]:
         return [verbs.JobSum(job=a_job(), execution_seconds=2.4, wait_seconds=0.6)], 1
+
+    async def account_report(self, who: Identity, which: ReportFilter) -> Report:
+        self.reported = which
+        charges = Charges(
+            jobs=2,
+            slices=5,
+            shots=100,
+            qpu_seconds=102.5,
+            setup_seconds=2.5,
+            wasted_shots=3,
+            wasted_seconds=3.0,
+            wait_seconds=1.5,
+            submitted_at=NOW,
+            started_at=NOW + 1,
+            ended_at=NOW + 103.5,
+        )
+        known: dict[Group, Any] = {
+            Group.DAY: date(2023, 11, 14),
+            Group.USER: who.user_id,
+            Group.ACCOUNT: None,
+            Group.SLURM_JOB: "4242",
+            Group.SESSION: "00000000-0000-4000-8000-000000000000",
+            Group.JOB: 1,
+            Group.QUEUE: "development",
+            Group.RESOURCE: "FRESNEL",
+        }
+        row = ReportRow(key={group: known[group] for group in which.by}, charges=charges)
+        return Report(rows=[row], total=charges, next=None)
+
+    async def shares(self, who: Identity, resource: str | None) -> list[Share]:
+        return [
+            Share(
+                resource=self.resource_name(resource),
+                tier=10,
+                kind="session",
+                account=None,
+                user="ada",
+                session="00000000-0000-4000-8000-000000000000" if who.user_id == 1000 else None,
+                weight=3.0,
+                entitled=0.6,
+                served=0.5,
+                served_seconds=120.0,
+                owed_seconds=-4.0,
+                usage_seconds=None,
+                is_active=True,
+            )
+        ]
 
     def health(self) -> verbs.Health:
         return verbs.Health(alive=self.alive, ready=self.alive, heartbeat_age_seconds=0.5, message="")
