@@ -18,7 +18,7 @@ from qpud.core.plan import Rank, may_run, rank
 from qpud.core.policy import Policy, ResourcePolicy
 from qpud.core.queue import PendingQueue
 from qpud.core.schedulers import make_order
-from qpud.core.session import Session
+from qpud.core.session import Hint, Session
 from qpud.core.slices import Slice
 from qpud.core.slicing import SliceLengths
 from qpud.core.usage import Usage
@@ -89,6 +89,7 @@ class Book:
         self.watches: dict[str, Watch] = {}  # session → what it did, of those that gave a hint
         self.adrift: set[int] = set()  # jobs with a slice in flight at a resource that left the policy
         self._slurm: dict[tuple[int, str], str] = {}
+        self.interleaving: set[str] = set()  # open sessions that said that their nodes wait between short jobs
         self._of_session: dict[str, dict[int, None]] = {}
         self._rule = rule
         self._rank = partial(rank, queues=policy.queues)
@@ -102,6 +103,8 @@ class Book:
         self.sessions[session.id] = session
         if session.hint or session.expected_qpu_seconds or session.expected_classical_seconds:
             self.watches.setdefault(session.id, Watch())
+        if session.hint in (Hint.CC_HEAVY, Hint.QC_BALANCED):
+            self.interleaving.add(session.id)
         if session.slurm_job_id is not None:
             self._slurm[(session.user_id, session.slurm_job_id)] = session.id
 
@@ -109,6 +112,7 @@ class Book:
         """Forget a closed session and its tokens."""
         session = self.sessions.pop(session_id, None)
         self.watches.pop(session_id, None)
+        self.interleaving.discard(session_id)
         if session is not None and session.slurm_job_id is not None:
             self._slurm.pop((session.user_id, session.slurm_job_id), None)
         for token in [token for token, owner in self.tokens.items() if owner == session_id]:

@@ -533,4 +533,4 @@ def _preference(leaf: Leaf, job: Job, ask: Ask, current: Leaf | None, quantum: f
     needs_setup = ask.register is not None and job.register_hash != ask.register
     level, weight = leaf.value
     due = (leaf.deadline(quantum) - leaf.group.virtual) * leaf.group.total
-    return (not stays, needs_setup, -level, -weight / job.shots_left, due, job.submitted_at, job.id)
+    return (needs_setup, -level, -weight / job.shots_left, not stays, due, job.submitted_at, job.id)

@@ -122,7 +122,8 @@ def _shots(book: Book, resource: str, job: Job, shots_for: Callable[[float], int
     if order.runs_whole:
         return job.shots_left
     session = book.sessions.get(job.session_id)
-    is_heavy = session is not None and session.hint is Hint.QC_HEAVY
+    # long slices spare set-up, but the nodes of sessions with classical phases would idle through them
+    is_heavy = session is not None and session.hint is Hint.QC_HEAVY and not book.interleaving
     lengths = _lengths(book, book.flights[resource])
     seconds = lengths.seconds(job.queue, is_heavy=is_heavy, is_contended=order.has_others(job))
     return min(job.shots_left, max(1, shots_for(seconds)))
