@@ -1,8 +1,8 @@
 """The least node-seconds that must wait, by exhaustive search: for instances small enough.
 
-At each boundary any waiting session may have the next slice, or the QPU stays idle until somebody else comes; what
-follows depends on nothing but the state, so each state is searched once. Idling is part of the search, fairness is
-not: no scheduler can do better, and one that shares cannot always do as well.
+At each boundary any waiting session may have the next slice; what follows depends on nothing but the state, so each
+state is searched once. The search knows the future and nothing of fairness: no scheduler that keeps the QPU busy while
+somebody waits can do better, and one that shares, or does not know what comes, cannot always do as well.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ def _moves(state: State, slice_seconds: int) -> Iterator[Move]:
     for at, one in enumerate(state):
         if one.left and not one.ready_in:
             yield Move(at, min(one.work, slice_seconds))
-    coming = [one.ready_in for one in state if one.left and one.ready_in]
-    if coming:
+    coming = [one.ready_in for one in state if one.left]
+    if coming and min(coming):  # nobody waits
         yield Move(None, min(coming))
 
 
