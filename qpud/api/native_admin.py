@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from qpud import __version__
 from qpud.api import views, wire
-from qpud.api.bodies import decoder_of, optional
+from qpud.api.bodies import decode, decoder_of, optional
 from qpud.api.parts import Parts
 from qpud.api.query import read_query, selected_resource
 from qpud.api.reply import Json
@@ -18,6 +18,7 @@ from qpud.api.route import Dialect, Route
 from qpud.core import report, verbs
 
 _drain_ask = decoder_of(wire.DrainAsk)
+_reservation_ask = decoder_of(wire.ReservationAsk)
 
 
 async def show_queue(parts: Parts, request: Request) -> Response:
@@ -67,9 +68,52 @@ async def drain(parts: Parts, request: Request) -> Response:
     return Json(views.resource_line(await parts.service.drain(who, request.path_params["name"], ask.reason)))
 
 
+async def down(parts: Parts, request: Request) -> Response:
+    """Take the resource out of service, across restarts too; the slice in flight is cut. Administrators only."""
+    who = parts.caller(request)
+    ask: wire.DrainAsk = optional(_drain_ask, await request.body(), wire.DrainAsk())
+    return Json(views.resource_line(await parts.service.down(who, request.path_params["name"], ask.reason)))
+
+
 async def resume(parts: Parts, request: Request) -> Response:
-    """Undo a drain. Administrators only."""
+    """Undo a drain or a down. Administrators only."""
     return Json(views.resource_line(await parts.service.resume(parts.caller(request), request.path_params["name"])))
+
+
+async def list_reservations(parts: Parts, request: Request) -> Response:
+    """All reservations that are not over, the earliest first."""
+    parts.caller(request)
+    lines = [views.reservation_view(one) for one in await parts.service.reservations()]
+    return Json(wire.ReservationList(reservations=lines))
+
+
+async def reserve(parts: Parts, request: Request) -> Response:
+    """Reserve a resource for a window of time. Administrators only."""
+    who, ask = parts.caller(request), decode(_reservation_ask, await request.body())
+    made = await parts.service.reserve(
+        who,
+        verbs.Reserve(
+            name=ask.name,
+            resource=ask.resource or selected_resource(request),
+            starts_at=wire.seconds(ask.starts_at),
+            duration_seconds=ask.duration_seconds,
+            accounts=tuple(ask.accounts),
+            users=tuple(_known_user(parts, user) for user in ask.users),
+            duty=ask.duty,
+        ),
+    )
+    return Json(views.reservation_view(made), 201)
+
+
+def _known_user(parts: Parts, user: str | int) -> str:
+    """The user's name, as sessions have it. Raises: NotFound."""
+    return parts.user_name(parts.user_id(user) or 0)
+
+
+async def unreserve(parts: Parts, request: Request) -> Response:
+    """Delete a reservation, also one that is active. Administrators only."""
+    gone = await parts.service.unreserve(parts.caller(request), request.path_params["name"])
+    return Json(views.reservation_view(gone))
 
 
 async def info(parts: Parts, request: Request) -> Response:
@@ -177,7 +221,26 @@ ROUTES = (
         reply=wire.ResourceLine,
         example=wire.DrainAsk(reason="laser alignment until 14:00"),
     ),
+    route(
+        method="POST",
+        path="/v1/resources/{name}/down",
+        endpoint=down,
+        body=wire.DrainAsk,
+        reply=wire.ResourceLine,
+        example=wire.DrainAsk(reason="vacuum is gone"),
+    ),
     route(method="POST", path="/v1/resources/{name}/resume", endpoint=resume, reply=wire.ResourceLine),
+    route(method="GET", path="/v1/reservations", endpoint=list_reservations, reply=wire.ReservationList),
+    route(
+        method="POST",
+        path="/v1/reservations",
+        endpoint=reserve,
+        body=wire.ReservationAsk,
+        reply=wire.ReservationView,
+        status=201,
+        example=wire.ReservationAsk(name="qa-monday", resource="FRESNEL", duration_seconds=3600.0, duty="qa"),
+    ),
+    route(method="DELETE", path="/v1/reservations/{name}", endpoint=unreserve, reply=wire.ReservationView),
     route(method="GET", path="/v1/info", endpoint=info, reply=wire.Info),
     route(method="POST", path="/v1/reconfigure", endpoint=reconfigure, reply=wire.Reconfigured),
     route(

@@ -1,6 +1,6 @@
 """The native dialect's wire types. Times are RFC 3339 in UTC, uids are numbers, users are names.
 
-Bodies tolerate unknown fields; query strings do not, because a misspelt filter would be silently ignored.
+Bodies tolerate unknown fields; query strings and filters do not, because a misspelt one would be silently ignored.
 `qpud/api/openapi.py` makes the document from these types, so their docstrings are part of the API.
 """
 
@@ -159,6 +159,53 @@ class CancelView(JobView, frozen=True, kw_only=True):
     message: str
 
 
+class CancelAsk(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which unfinished jobs to cancel: at least one field beside `dry_run`, which only tells which they are."""
+
+    user: str | Whole | None = None
+    queue: str | None = None
+    resource: str | None = None
+    session: str | None = None
+    state: JobState | None = None
+    name: str | None = None
+    batch: str | None = None
+    dry_run: bool = False
+
+
+class CanceledLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One job of a cancel of many: the state found, the state now, what had run, and what it came to."""
+
+    id: int
+    user: str
+    before: JobState
+    state: JobState
+    shots: int
+    shots_done: int
+    message: str
+
+
+class CancelSums(msgspec.Struct, frozen=True, kw_only=True):
+    """The truth about a cancel of many: `matched` = `canceled` + `stopping` + `ended`, unless it was a dry run.
+
+    Canceled ones run no more, stopping ones have a slice in flight that is ending, ended ones had ended otherwise
+    before. The first 1000 are listed, oldest first.
+    """
+
+    dry_run: bool
+    matched: int
+    canceled: int
+    stopping: int
+    ended: int
+    jobs: list[CanceledLine]
+
+
+class QueueAsk(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Another queue for a job, from its next slice on; `override` passes over the limits of the queue."""
+
+    queue: str
+    override: bool = False
+
+
 class Line(msgspec.Struct, frozen=True, kw_only=True):
     """One sentence of a job's story."""
 
@@ -259,13 +306,49 @@ class SpecView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DrainAsk(msgspec.Struct, frozen=True, kw_only=True):
-    """Why the resource is drained, for its users."""
+    """Why the resource is drained or down, for its users."""
 
     reason: Name = ""
 
 
+class ReservationAsk(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A window for accounts, users or a duty, at least one of them; from `starts_at`, or from now on.
+
+    The duty `qa` is done by sessions with the account `duty:qa`, which only administrators may open.
+    """
+
+    name: Name
+    resource: str | None = None
+    starts_at: datetime | None = None
+    duration_seconds: Annotated[float, Meta(gt=0)]
+    accounts: list[Name] = []
+    users: list[str | Whole] = []
+    duty: Annotated[str, Meta(max_length=64, pattern="^[A-Za-z0-9_.-]*$")] = ""
+
+
+class ReservationView(msgspec.Struct, frozen=True, kw_only=True):
+    """A reservation; while it is active only its owners' jobs start on the resource."""
+
+    name: str
+    resource: str
+    starts_at: datetime | None
+    ends_at: datetime | None
+    active: bool
+    accounts: list[str]
+    users: list[str]
+    duty: str
+    created_by: str
+    created_at: datetime | None
+
+
+class ReservationList(msgspec.Struct, frozen=True, kw_only=True):
+    """All reservations that are not over, the earliest first."""
+
+    reservations: list[ReservationView]
+
+
 class QueuePolicyLine(msgspec.Struct, frozen=True, kw_only=True):
-    """A queue: its tier and limits."""
+    """A queue: its tier, its limits (null: none) and who may use it (empty: everybody)."""
 
     name: str
     priority_tier: int
@@ -273,6 +356,13 @@ class QueuePolicyLine(msgspec.Struct, frozen=True, kw_only=True):
     slice_seconds: float
     max_shots: int | None
     max_submit_jobs: int | None
+    max_jobs_per_user: int | None
+    max_qpu_seconds_per_day: float | None
+    time_limit: float | None
+    allow_accounts: list[str]
+    deny_accounts: list[str]
+    allow_groups: list[str]
+    deny_groups: list[str]
     partitions: list[str]
 
 

@@ -17,10 +17,12 @@ from qpud.core.pace import Pace
 from qpud.core.plan import Rank, may_run, rank
 from qpud.core.policy import Policy, ResourcePolicy
 from qpud.core.queue import PendingQueue
+from qpud.core.reservations import Outlook, Reservation
 from qpud.core.schedulers import make_order
 from qpud.core.session import Hint, Session
 from qpud.core.slices import Slice
 from qpud.core.slicing import SliceLengths
+from qpud.core.tally import Tally
 from qpud.core.usage import Usage
 
 
@@ -32,7 +34,7 @@ class Flight:
         leaving: The job that had it before, while the end of its last slice is being committed.
         slice: The committed slice in flight.
         state: up, down, unreachable: the driver's word. `message` says more.
-        drained: The administrator's reason, or None.
+        drained: The administrator's reason why nothing starts, or None; `is_down` if the slice in flight is cut too.
         pace: How fast it is.
         register: Hash of the loaded register; None if it is not known.
         began: The job whose slices it has run in a row, `since` when (seconds since the epoch).
@@ -44,6 +46,7 @@ class Flight:
         "began",
         "contested_at",
         "drained",
+        "is_down",
         "job_id",
         "leaving",
         "lengths",
@@ -68,6 +71,14 @@ class Flight:
         self.state = "up"
         self.message = ""
         self.drained: str | None = None
+        self.is_down = False
+
+    @property
+    def shown_state(self) -> str:
+        """The state as people see it: up, down, unreachable or drained."""
+        if self.drained is None:
+            return self.state
+        return "down" if self.is_down else "drained"
 
 
 class Book:
@@ -86,6 +97,8 @@ class Book:
         self.jobs: dict[int, Job] = {}
         self.stopping: dict[int, Reason] = {}  # why jobs in reason Canceling will end
         self.depths: Counter[tuple[str, str, str]] = Counter()  # (resource, queue, state) → unfinished jobs
+        self.tally = Tally()
+        self.reservations: dict[str, Reservation] = {}
         self.watches: dict[str, Watch] = {}  # session → what it did, of those that gave a hint
         self.adrift: set[int] = set()  # jobs with a slice in flight at a resource that left the policy
         self._slurm: dict[tuple[int, str], str] = {}
@@ -138,6 +151,8 @@ class Book:
         if (watch := self.watches.get(job.session_id)) is not None:
             watch.submitted(job.submitted_at)
         self.depths[(job.resource, job.queue, job.state)] += 1
+        session = self.sessions.get(job.session_id)
+        self.tally.add(job, (session.account if session else None) or "")
         self._file(job)
 
     def update_job(self, job: Job) -> None:
@@ -147,9 +162,13 @@ class Book:
             self._remove_job(old)
             return
         self.jobs[job.id] = job
-        if old.state is not job.state:
+        self.tally.replace(old, job)
+        if (old.queue, old.state) != (job.queue, job.state):
             self.depths[(job.resource, old.queue, old.state)] -= 1
             self.depths[(job.resource, job.queue, job.state)] += 1
+        if old.queue != job.queue and job.id not in self.adrift and self.has_resource(job):
+            self.pending[job.resource].quit(job.id)  # it competes in the tier of its new queue from now on
+            self.pending[job.resource].take(job)
         self._file(job)
 
     def claim(self, resource: str, job_id: int | None) -> None:
@@ -223,10 +242,9 @@ class Book:
         """The unfinished jobs of a session, oldest first."""
         return (self.jobs[job_id] for job_id in tuple(self._of_session.get(session_id, ())))
 
-    def unfinished_of_user(self, user_id: int, queue: str) -> int:
-        """How many unfinished jobs a user has in a queue: what MaxSubmitJobs limits."""
-        sessions = [session for session in self.sessions_of_user(user_id) if session.queue == queue]
-        return sum(len(self._of_session.get(session.id, ())) for session in sessions)
+    def outlook(self, resource: str, now: float) -> Outlook | None:
+        """What reservations leave of a resource from now on; None if there are none."""
+        return Outlook(self.reservations.values(), resource, now) if self.reservations else None
 
     def is_only_job(self, job: Job) -> bool:
         """Whether its session has no other unfinished job."""
@@ -287,6 +305,7 @@ class Book:
 
     def _remove_job(self, job: Job) -> None:
         del self.jobs[job.id]
+        self.tally.remove(job)
         self.stopping.pop(job.id, None)
         self.adrift.discard(job.id)
         self.depths[(job.resource, job.queue, job.state)] -= 1

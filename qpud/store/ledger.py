@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from qpud.core.report import Charges, Group, Report, ReportFilter, ReportRow
+from qpud.core.tally import DaySum
 from qpud.core.usage import HourlyUsage
 from qpud.store.rows import Row
 from qpud.store.store import Store
@@ -19,6 +20,10 @@ _HOURLY = (
     " GROUP BY user_id, account, hour ORDER BY hour, user_id, account"
 )
 
+_BY_DAY = (
+    "SELECT l.user_id, l.queue, coalesce(l.account, s.account, ''), sum(l.qpu_seconds) FROM ledger l"
+    " LEFT JOIN sessions s ON s.id = l.session_id WHERE l.at >= ? GROUP BY 1, 2, 3"
+)
 # `qpud run` names its session SLURMJOB.run-XXXXXXXX: the work belongs to the Slurm job
 _SLURM_JOB = "CASE instr(l.slurm_job_id, '.run-') WHEN 0 THEN l.slurm_job_id ELSE" + (
     " substr(l.slurm_job_id, 1, instr(l.slurm_job_id, '.run-') - 1) END"
@@ -43,6 +48,12 @@ _SUMS = (
     " coalesce(sum(wasted), 0), coalesce(sum(lost), 0.0), coalesce(sum(wait), 0.0), min(submitted), min(started),"
     " max(ended)"
 )
+
+
+async def charged_since(store: Store, at: float) -> list[DaySum]:
+    """QPU seconds charged from `at` (seconds since the epoch) on, per user, queue and account ("": none)."""
+    rows = await store.rows(_BY_DAY, (at,))
+    return [DaySum(**dict(zip(DaySum.__struct_fields__, row, strict=True))) for row in rows]
 
 
 async def hourly_usage(store: Store, since: float) -> list[HourlyUsage]:

@@ -10,12 +10,30 @@ import aiosqlite
 import msgspec
 
 from qpud.core.job import Job
+from qpud.core.reservations import Reservation
 from qpud.core.session import Session
 from qpud.core.slices import Slice
-from qpud.store.rows import JOB_COLUMNS, SESSION_COLUMNS, SLICE_COLUMNS, Row, job_from, session_from, slice_from
+from qpud.store.rows import (
+    JOB_COLUMNS,
+    RESERVATION_COLUMNS,
+    SESSION_COLUMNS,
+    SLICE_COLUMNS,
+    Row,
+    job_from,
+    reservation_from,
+    session_from,
+    slice_from,
+)
 from qpud.store.writer import Operation, Writer
 
 T = TypeVar("T")
+
+
+class Drain(msgspec.Struct, frozen=True, kw_only=True):
+    """A resource that starts nothing: drained, or down, which also cuts its slice in flight."""
+
+    reason: str
+    is_down: bool
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,7 +43,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     tokens: list[tuple[bytes, str]]
     jobs: list[Job]
     in_flight: list[Slice]
-    drains: dict[str, str]
+    drains: dict[str, Drain]
+    reservations: list[Reservation]
     last_job_id: int
     last_slice_id: int
 
@@ -85,10 +104,19 @@ class Store:
             tokens=[(row[0], row[1]) for row in await self.rows("SELECT hash, session_id FROM tokens")],
             jobs=await self._unfinished_jobs(),
             in_flight=await self._slices_in_flight(),
-            drains={row[0]: row[1] for row in await self.rows("SELECT resource, reason FROM drains")},
+            drains=await self._drains(),
+            reservations=await self._reservations(),
             last_job_id=(await self.rows("SELECT coalesce(max(id), 0) FROM jobs"))[0][0],
             last_slice_id=(await self.rows("SELECT coalesce(max(id), 0) FROM slices"))[0][0],
         )
+
+    async def _drains(self) -> dict[str, Drain]:
+        rows = await self.rows("SELECT resource, reason, is_down FROM drains")
+        return {row[0]: Drain(reason=row[1], is_down=bool(row[2])) for row in rows}
+
+    async def _reservations(self) -> list[Reservation]:
+        rows = await self.rows(f"SELECT {RESERVATION_COLUMNS} FROM reservations ORDER BY starts_at")  # noqa: S608  constants
+        return [reservation_from(row) for row in rows]
 
     async def _open_sessions(self) -> list[Session]:
         # last_used_at moves with each job in memory only: read it back from the jobs

@@ -42,6 +42,33 @@ async def test_the_native_dialect_answers_as_recorded() -> None:
     compare("native.json", ask.text())
 
 
+async def test_the_controls_answer_as_recorded() -> None:
+    desk = Desk()
+    async with desk.client(peer=1000) as ada, desk.client(peer=0) as admin:
+        ask, steer = Recorder(ada), Recorder(admin)
+        session = {"X-Warden-Session": (await ada.post("/v1/sessions", json={})).json()["token"]}
+        await ada.post("/v1/jobs", json=[{"sequence": SEQUENCE, "shots": 5}] * 2, headers=session)
+        await ada.post("/v1/jobs", json={"sequence": SEQUENCE, "shots": 5000}, headers=session)
+        await steer("POST", "/v1/jobs/1/queue", json={"queue": "production"})
+        await steer("POST", "/v1/jobs/3/queue", json={"queue": "production"})
+        await steer("POST", "/v1/jobs/3/queue", json={"queue": "production", "override": True})
+        await ask("POST", "/v1/jobs/1/queue", json={"queue": "production"})
+        await ask("POST", "/v1/jobs/cancel", json={"queue": "production", "dry_run": True})
+        await ask("POST", "/v1/jobs/cancel", json={"state": "PENDING", "user": "ada"})
+        await ask("POST", "/v1/jobs/cancel", json={"queues": "production"})
+        await ask("POST", "/v1/jobs/cancel", json={"user": "nobody-here"})
+        window = {"name": "monday", "starts_at": "2026-11-24T10:00:00Z", "duration_seconds": 3600, "duty": "qa"}
+        await steer("POST", "/v1/reservations", json=window)
+        await steer("POST", "/v1/reservations", json={**window, "users": ["nobody-here"]})
+        await ask("POST", "/v1/reservations", json={"name": "mine", "duration_seconds": 60, "users": ["ada", 1001]})
+        await ask("GET", "/v1/reservations")
+        await steer("DELETE", "/v1/reservations/monday")
+        await steer("DELETE", "/v1/reservations/monday")
+        await steer("POST", "/v1/resources/FRESNEL/down", json={"reason": "vacuum is gone"})
+        await ask("POST", "/v1/resources/FRESNEL/down", json={"reason": "x"})
+    compare("controls.json", ask.text() + steer.text())
+
+
 async def test_the_qrmi_dialect_answers_as_recorded() -> None:
     desk = Desk()
     async with desk.client(X_Munge_Cred="MUNGE:0:") as root, desk.client(X_Munge_Cred="MUNGE:1000:") as ada:

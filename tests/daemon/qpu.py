@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 
 from qpud.core.slices import Outcome, OutcomeState
 from qpud.drivers.base import DeviceSpec, Health, HealthState, Refused, SliceRequest, Unreachable
@@ -40,6 +41,7 @@ class Qpu:
         self.released: list[int] = []
         self.outcomes: dict[str, asyncio.Future[Outcome]] = {}
         self.running: str | None = None
+        self.now: Callable[[], float] = lambda: 2.0
         self.away = False
         self.lose_replies = 0
         self.refusals: list[Refused] = []
@@ -85,8 +87,8 @@ class Qpu:
             Outcome(
                 state=state,
                 counts={bits(shot): 1 for shot in made} if counts is None else counts,
-                started_at=1.0,
-                ended_at=2.0,
+                started_at=self.now() - 1.0,
+                ended_at=self.now(),
                 qpu_seconds=0.1 * len(made) + more_seconds,
                 message=message,
                 transient=transient,
