@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from qpud.core import turns
+from qpud.core.bars import freed
 from qpud.core.book import Book
 from qpud.core.errors import BadRequest
 from qpud.core.job import Job, Reason
@@ -210,12 +211,14 @@ class Simulation:
         job = landing.verdict.job
         owner = self._owners[job.id]
         self._count(machine, owner, landing.charge)
-        self._decide(machine, job)
+        if not self._decide(machine, job) and self._book.pending[machine.name]:
+            self._decide(machine, None)  # as the runner does: what ended may have barred what waits
         if job.is_terminal:
+            self._stirred.update(dict.fromkeys(name for name in freed(self._book, job) if name in self._machines))
             self._end_job(job, owner)
 
-    def _decide(self, machine: Machine, ended: Job | None) -> None:
-        """One boundary: `ended` is the job after its slice, None if the resource was idle."""
+    def _decide(self, machine: Machine, ended: Job | None) -> bool:
+        """One boundary: `ended` is the job after its slice, None if the resource was idle. Whether a slice started."""
         name, book = machine.name, self._book
         current = None if ended is None or ended.is_terminal else ended
         choice = turns.decide(book, name, current, self._now, machine.shots_for)
@@ -227,6 +230,7 @@ class Simulation:
         if choice is not None:
             self._start(machine, turns.begin(book, name, choice.job.id, self._now), choice.shots)
         book.leave(name)
+        return choice is not None
 
     def _start(self, machine: Machine, job: Job, shots: int) -> None:
         self._last_slice += 1

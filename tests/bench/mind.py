@@ -58,8 +58,8 @@ def example(horizon: float) -> None:
     plain = measure_streams(a_policy("priority"), EXAMPLE, horizon, SEEDS)
     meets("priority: production waits", plain.wait["production"], theory.cobham_wait(EXAMPLE, 0))
     meets("priority: development waits", plain.wait["development"], theory.cobham_wait(EXAMPLE, 1))
-    for seconds in (SLICE, 5.0):
-        shared = measure_streams(a_policy("share", sliced(seconds)), EXAMPLE, horizon, SEEDS)
+    for seconds, part in ((SLICE, 1.0), (5.0, 0.25)):  # as many slices each
+        shared = measure_streams(a_policy("share", sliced(seconds)), EXAMPLE, part * horizon, SEEDS)
         what = f"share, slices of {seconds:g} s: "
         meets(what + "production waits", shared.wait["production"], theory.sliced_wait_of_top(EXAMPLE, seconds))
         line(what + "production, 2.8 s and a slice", shared.wait["production"].mean, 2.8 + seconds, "s")

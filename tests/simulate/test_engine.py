@@ -74,6 +74,19 @@ def test_exclusive_keeps_the_resource_through_the_classical_phases() -> None:
     assert [one.started_at for one in flown(trace, "exclusive")] == [0, 15, 30]
 
 
+def test_a_job_that_its_users_other_job_barred_starts_when_that_has_ended() -> None:
+    queues = sliced(20.0, development={"max_jobs_per_user": 1})
+    trace = [a_session("a", job(5), user="u"), a_session("b", job(5), user="u"), a_session("c", job(90), at=1)]
+    starts = {one.session.id: one for one in run(a_policy(queues=queues), trace).sessions}
+    assert [starts[name].ended_at for name in "ab"] == [5, 30]
+
+
+def test_a_job_alone_with_its_barred_sibling_hands_over_at_once() -> None:
+    queues = sliced(20.0, development={"max_jobs_per_user": 1})
+    trace = [a_session("a", Batch(jobs=(Shots(shots=5), Shots(shots=5))))]
+    assert run(a_policy(queues=queues), trace).ended_at == 10
+
+
 def test_jobs_of_a_batch_come_after_their_delays() -> None:
     trace = [a_session("a", Batch(jobs=(Shots(shots=5), Shots(shots=5, after=30.0))), think(1))]
     tally = run(a_policy(), trace)
