@@ -23,7 +23,7 @@ def main(target: str) -> None:
     runs = json.load(sys.stdin)["runs"]
     pyplot = _pyplot()
     lines = sum(len(run["timelines"]) for run in runs)
-    figure = pyplot.figure(figsize=(13, 0.6 + 1.5 * lines + 2.2 * len(runs)), layout="constrained")
+    figure = pyplot.figure(figsize=(13, 0.6 + 1.5 * lines + 2.8 * len(runs)), layout="constrained")
     parts = figure.subfigures(len(runs), 1, squeeze=False)[:, 0]
     for part, run in zip(parts, runs, strict=True):
         _draw_run(part, run)

@@ -21,7 +21,7 @@ MOST_BARS = 3000
 """More slices than this are drawn as parts of time, not one by one."""
 BINS = 400
 QUANTILES = 200
-MOST_SHARES = 16
+MOST_SHARES = 10
 
 _KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
 

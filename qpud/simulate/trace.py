@@ -192,6 +192,7 @@ def _shown(value: Any) -> str:
 def write(session: SessionTrace) -> str:
     """A session as a line of a trace, without what `read` fills in."""
     fields = _given(session)
+    del fields["steps"]
     fields["steps"] = [_step_fields(step) for step in session.steps]
     return msgspec.json.encode(fields).decode()
 
