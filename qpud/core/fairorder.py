@@ -475,7 +475,7 @@ def _everybody(group: Group) -> Iterator[Contender]:
 
 def _remove(one: _Tier, leaf: Leaf) -> None:
     del one.leaves[leaf.key]
-    del leaf.group.contenders[leaf.key]
+    leaf.group.remove(leaf)
 
 
 def _part_of(one: Contender) -> float:
