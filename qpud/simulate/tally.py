@@ -7,20 +7,19 @@ the clock advanced. So a slice costs the same with ten contenders as with ten th
 
 from __future__ import annotations
 
+import msgspec
+
 from qpud.core.session import Session
 
 
-class JobTally:
+class JobTally(msgspec.Struct, gc=False):
     """One job: seconds on the trace's clock, QPU seconds of its kept shots and their set-up."""
 
-    __slots__ = ("ended_at", "qpu_seconds", "queue", "started_at", "submitted_at")
-
-    def __init__(self, queue: str, submitted_at: float) -> None:
-        self.queue = queue
-        self.submitted_at = submitted_at
-        self.started_at: float | None = None
-        self.ended_at: float | None = None
-        self.qpu_seconds = 0.0
+    queue: str
+    submitted_at: float
+    started_at: float | None = None
+    ended_at: float | None = None
+    qpu_seconds: float = 0.0
 
 
 class SessionTally:
@@ -124,17 +123,14 @@ class Contender:
             self._since = self.clock.time
 
 
-class Flown:
+class Flown(msgspec.Struct, gc=False):
     """One slice, for the plot."""
 
-    __slots__ = ("ended_at", "queue", "resource", "setup_seconds", "started_at")
-
-    def __init__(self, resource: str, queue: str, started_at: float, ended_at: float, setup_seconds: float) -> None:
-        self.resource = resource
-        self.queue = queue
-        self.started_at = started_at
-        self.ended_at = ended_at
-        self.setup_seconds = setup_seconds
+    resource: str
+    queue: str
+    started_at: float
+    ended_at: float
+    setup_seconds: float
 
 
 class Tally:
