@@ -7,7 +7,8 @@ SOURCES := $(shell find qpud etc packaging/zipapp -not -path '*/__pycache__*')
 SCRIPTS := $(wildcard packaging/*.py packaging/*/*.py)
 LINTED := qpud tests packaging sdk_shims
 # Unit tests: those that start nothing and take no fuzzer's time.
-UNIT := $(addprefix tests/,core config store site api) --ignore tests/api/test_bodies.py \
+UNIT := $(addprefix tests/,core config store site api simulate) \
+	--ignore tests/api/test_bodies.py --ignore tests/simulate/test_oracles.py \
 	-m 'not worker and not pyz and not munge and not prometheus and not client'
 
 .DEFAULT_GOAL := help
