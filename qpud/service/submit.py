@@ -30,8 +30,8 @@ from qpud.service import admission
 from qpud.service.base import Verbs, usable
 from qpud.store import jobs as sql
 from qpud.store import queries
-from qpud.store import sessions as sessions_sql
 from qpud.store.jobs import NewJob, canonical
+from qpud.store.submission import Submission
 from qpud.store.writer import Transaction
 
 _REMEMBERED = 1024  # sequences whose facts are kept
@@ -185,28 +185,24 @@ class SubmitVerbs(Verbs):
     async def _commit(
         self, session: Session, accepted: list[_Accepted], key: str | None, digest: bytes, room: ExitStack
     ) -> list[Job]:
-        news = self._new_jobs(session, accepted)
+        news, texts = self._new_jobs(session, accepted), self._unstored(accepted)
         jobs = [new.job for new in news]
-        texts = self._unstored(accepted)
+        submission = Submission(session_id=session.id, texts=texts, news=news)
 
-        def operation(transaction: Transaction) -> bool:
-            if key is not None and _check_digest(transaction, session.user_id, key, digest):
+        def once(transaction: Transaction) -> bool:
+            if _check_digest(transaction, session.user_id, key or "", digest):
                 return False  # the same request arrived twice at once: the first one stands
-            sessions_sql.require_open(transaction, session.id)  # it may have ended while the sequence was checked
-            for sequence_hash, text in texts.items():
-                sql.insert_sequence(transaction, sequence_hash, text)
-            for new in news:
-                sql.insert(transaction, new)
-            if key is not None:
-                sql.insert_key(transaction, session.user_id, key, jobs, digest)
+            submission(transaction)
+            sql.insert_key(transaction, session.user_id, key or "", jobs, digest)
             return True
 
-        def then(is_first: bool) -> None:
+        def then(is_first: bool | None) -> None:
             room.close()
-            self._entered(session, jobs, texts, is_first)
+            if is_first is not False:
+                self._entered(session, jobs, texts)
 
-        is_first = await self._context.store.write(operation, then)
-        if not is_first:
+        is_first = await self._context.store.write(submission if key is None else once, then)
+        if is_first is False:
             return await queries.jobs_of_key(self._context.store, session.user_id, key or "")
         return jobs
 
@@ -248,9 +244,7 @@ class SubmitVerbs(Verbs):
             if not ((known := self._sequences.get(program.sequence)) and known.is_stored)
         }
 
-    def _entered(self, session: Session, jobs: list[Job], texts: dict[str, str], is_first: bool) -> None:
-        if not is_first:
-            return
+    def _entered(self, session: Session, jobs: list[Job], texts: dict[str, str]) -> None:
         context = self._context
         current = context.book.sessions.get(session.id)
         if current is not None:
