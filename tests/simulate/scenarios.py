@@ -135,19 +135,22 @@ def _coming(kind: str, name: str, dice: random.Random) -> SessionTrace:
 
 # -- size
 def million(slices: int, sessions: int = 50) -> list[SessionTrace]:
-    """Hybrid sessions of three queues and ten shares, nearly saturated, with so many slices in all."""
-    each = slices // sessions
+    """Hybrid sessions of three queues and ten shares that load the QPU well, with so many slices in all.
+
+    Jobs of production are one slice, of test two, of development three.
+    """
+    rounds = slices // (2 * sessions)
     return [
         a_session(
             f"s{at}",
-            job(10),
-            think(10.0 * sessions / 2 * (1 + at % 3) / 2),
+            job((10, 40, 60)[at % 3]),
+            think(40.0 * sessions),
             queue=QUEUES[at % 3].name,
             share=1 + at % 10,
             hint=(Hint.NONE, Hint.CC_HEAVY, Hint.QC_BALANCED)[at % 3],
             nodes=1 + at,
-            repeat=each,
-            at=float(at),
+            repeat=rounds,
+            at=40.0 * at,
         )
         for at in range(sessions)
     ]
