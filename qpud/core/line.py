@@ -1,0 +1,146 @@
+"""A queue that knows how much work stands before each of its jobs.
+
+The jobs in order, in blocks of bounded length with the sums of their work (a sorted list of lists): to put, to drop and
+to ask what stands before a job takes O(√n). The whole is known at once, and so is what stands before the last one.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterator
+from typing import Generic, NamedTuple, TypeVar
+
+from qpud.core.queue import Ranked
+
+K = TypeVar("K", bound=Ranked)
+
+LONGEST_BLOCK = 128
+"""Jobs of a block before it is split: that of 100 000 jobs neither the blocks nor the jobs of one are many."""
+
+
+class Work(NamedTuple):
+    """Work that waits: shots, and changes of the register before them."""
+
+    shots: int
+    changes: int
+
+
+NOTHING = Work(0, 0)
+
+
+class Line(Generic[K]):
+    """Jobs in order, with their work.
+
+    Attributes:
+        shots: Of all jobs.
+        changes: Of the register, of all jobs.
+    """
+
+    __slots__ = ("_blocks", "_changes", "_shots", "_work", "changes", "shots")
+
+    def __init__(self) -> None:
+        self.shots = 0
+        self.changes = 0
+        self._blocks: list[list[K]] = []
+        self._shots: list[int] = []
+        self._changes: list[int] = []
+        self._work: dict[int, tuple[K, int, int]] = {}  # job → key, shots, changes
+
+    def __len__(self) -> int:
+        return len(self._work)
+
+    def __iter__(self) -> Iterator[K]:
+        for block in self._blocks:
+            yield from block
+
+    @property
+    def work(self) -> Work:
+        """Of all jobs."""
+        return Work(self.shots, self.changes)
+
+    def first(self) -> K | None:
+        """The key of the first job."""
+        return self._blocks[0][0] if self._blocks else None
+
+    def work_of(self, job_id: int) -> Work:
+        """What a job adds; nothing if it is not in the line."""
+        known = self._work.get(job_id)
+        return NOTHING if known is None else Work(known[1], known[2])
+
+    def put(self, key: K, work: Work) -> None:
+        """Take a job in, or its new key and work."""
+        if key.job_id in self._work:
+            self.drop(key.job_id)
+        self._work[key.job_id] = (key, *work)
+        blocks = self._blocks
+        if not blocks or (len(blocks[-1]) >= LONGEST_BLOCK and blocks[-1][-1] < key):
+            number = len(blocks)
+            self._open(number, key)
+        else:
+            number = self._block_of(key)
+            insort(blocks[number], key)
+        self._add(number, *work)
+        if len(blocks[number]) > LONGEST_BLOCK:
+            self._split(number)
+
+    def drop(self, job_id: int) -> None:
+        """Take a job out; unknown ids are ignored."""
+        known = self._work.pop(job_id, None)
+        if known is None:
+            return
+        key, shots, changes = known
+        number = self._block_of(key)
+        block = self._blocks[number]
+        del block[bisect_left(block, key)]
+        self._add(number, -shots, -changes)
+        if not block:
+            del self._blocks[number], self._shots[number], self._changes[number]
+
+    def clear(self) -> None:
+        """Take all jobs out."""
+        self.shots = self.changes = 0
+        for one in (self._blocks, self._shots, self._changes, self._work):
+            one.clear()
+
+    def before(self, job_id: int) -> Work:
+        """The work of those before a job; of all if it is not in the line."""
+        known = self._work.get(job_id)
+        if known is None:
+            return self.work
+        key, shots, changes = known
+        if self._blocks[-1][-1] == key:
+            return Work(self.shots - shots, self.changes - changes)
+        number = self._block_of(key)
+        block = self._blocks[number]
+        ahead = [self._work[one.job_id] for one in block[: bisect_left(block, key)]]
+        return Work(
+            sum(self._shots[:number]) + sum([one[1] for one in ahead]),
+            sum(self._changes[:number]) + sum([one[2] for one in ahead]),
+        )
+
+    # -- blocks
+    def _block_of(self, key: K) -> int:
+        """The block that holds a key, or would."""
+        blocks = self._blocks
+        if blocks[-1][0] <= key:  # type: ignore[operator]  # newcomers are most often the last
+            return len(blocks) - 1
+        return max(0, bisect_right(blocks, key, key=lambda block: block[0]) - 1)
+
+    def _open(self, number: int, key: K) -> None:
+        self._blocks.insert(number, [key])
+        self._shots.insert(number, 0)
+        self._changes.insert(number, 0)
+
+    def _add(self, number: int, shots: int, changes: int) -> None:
+        self._shots[number] += shots
+        self._changes[number] += changes
+        self.shots += shots
+        self.changes += changes
+
+    def _split(self, number: int) -> None:
+        block = self._blocks[number]
+        half = len(block) // 2
+        self._blocks[number : number + 1] = [block[:half], block[half:]]
+        for sums, part in ((self._shots, 1), (self._changes, 2)):
+            first = sum(int(self._work[key.job_id][part]) for key in block[:half])  # type: ignore[call-overload]
+            sums[number : number + 1] = [first, sums[number] - first]
