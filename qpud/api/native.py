@@ -40,6 +40,8 @@ async def open_session(parts: Parts, request: Request) -> Response:
             share=ask.share,
             hint=ask.hint or Hint.NONE,
             expected_qpu_seconds=ask.expected_qpu_seconds,
+            expected_classical_seconds=ask.expected_classical_seconds,
+            nodes=ask.nodes,
             account=ask.account,
         ),
     )

@@ -28,6 +28,8 @@ def session_fields(session: Session, idle_timeout: float) -> dict[str, object]:
         "share": session.share,
         "hint": session.hint,
         "expected_qpu_seconds": session.expected_qpu_seconds,
+        "expected_classical_seconds": session.expected_classical_seconds,
+        "nodes": session.nodes,
         "active": session.is_open,
         "opened_at": moment(session.opened_at),
         "last_used_at": moment(session.last_used_at),

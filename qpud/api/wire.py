@@ -39,7 +39,11 @@ def seconds(at: datetime | None) -> float | None:
 
 
 class SessionAsk(msgspec.Struct, frozen=True, kw_only=True):
-    """Ask for a session. `user` is a name or uid; left out, the caller. `share` is in units of 10 %."""
+    """Ask for a session. `user` is a name or uid; left out, the caller. `share` is in units of 10 %.
+
+    Hints, which reorder and never entitle: `hint`, QPU seconds expected in all, classical seconds expected between two
+    jobs, and `nodes` that are held meanwhile.
+    """
 
     user: str | Whole | None = None
     slurm_job_id: str | Whole | None = None
@@ -47,6 +51,8 @@ class SessionAsk(msgspec.Struct, frozen=True, kw_only=True):
     share: Annotated[int, Meta(ge=1, le=10)] | None = None
     hint: Hint | None = None
     expected_qpu_seconds: Annotated[float, Meta(ge=0)] | None = None
+    expected_classical_seconds: Annotated[float, Meta(ge=0)] | None = None
+    nodes: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
     account: Name | None = None
 
 
@@ -62,6 +68,8 @@ class SessionView(msgspec.Struct, frozen=True, kw_only=True):
     share: int
     hint: str
     expected_qpu_seconds: float | None
+    expected_classical_seconds: float | None
+    nodes: int
     active: bool
     opened_at: datetime | None
     last_used_at: datetime | None

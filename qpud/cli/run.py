@@ -15,13 +15,13 @@ from qpud.cli.connect import with_client
 from qpud.cli.exits import Exit, Stop
 from qpud.cli.foreground import run_in_foreground
 from qpud.cli.serve import Verbs
-from qpud.cli.submit import add_session_options, close_session, open_session
+from qpud.cli.submit import add_session_options, close_session, open_session, session_terms
 
 LIST_SEPARATOR = ","
 UNLIMITED_SECONDS = 4294967295  # what the SPANK plugin of QRMI writes for a job without a time limit
 EPILOG = """\
 Opens a session, runs CMD in the foreground and closes the session again, which cancels what CMD left unfinished.
-Exits with CMD's own code, 128 + N if signal N ended it. With QPUD_TOKEN set and none of --queue, --hint, --share,
+Exits with CMD's own code, 128 + N if signal N ended it. With QPUD_TOKEN set and nothing asked of a session,
 CMD uses that session, which stays open.
 """
 
@@ -42,7 +42,6 @@ def add(verbs: Verbs, reach: argparse.ArgumentParser) -> None:
     parser = verbs.add_parser("run", parents=[reach], help="run a command with access to a QPU", epilog=EPILOG)
     parser.add_argument("--qpu", metavar="NAME", help="the resource (else QPUD_QPU, else the daemon's default)")
     add_session_options(parser)
-    parser.add_argument("--share", type=int, metavar="UNITS", help="units of the resource, 10 are all of it")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD …", help="the command and its arguments")
     parser.set_defaults(verb=with_client(run))
 
@@ -57,7 +56,7 @@ def run(client: Client, args: argparse.Namespace) -> int:
     url = _url(client, info)
     prefix = "" if resource == info["default_resource"] else f"/r/{segment(resource)}"
     socket = str(client.place.socket) if client.place.socket else None
-    if client.token and not (args.queue or args.hint or args.share):
+    if client.token and not session_terms(args):
         ticket = Ticket(resource, url, prefix, socket, client.token, _batch_job())
         return run_in_foreground(lambda: _start(command, ticket), lambda: None)
     return _run_in_own_session(args, client, command, Ticket(resource, url, prefix, socket, "", _own_batch_job()))
@@ -67,7 +66,7 @@ def _run_in_own_session(args: argparse.Namespace, client: Client, command: Seque
     opened: list[str] = []
 
     def start() -> subprocess.Popen[bytes]:
-        grant = open_session(client, queue=args.queue, hint=args.hint, share=args.share, slurm_job_id=ticket.batch_job)
+        grant = open_session(client, **session_terms(args), slurm_job_id=ticket.batch_job)
         opened.append(grant["id"])
         client.close()  # an idle connection would be cut long before a long command ends
         return _start(command, ticket._replace(token=grant["token"]))

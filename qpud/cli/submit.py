@@ -20,8 +20,8 @@ from qpud.cli.wait import wait_for
 
 HINTS = ("qc-heavy", "cc-heavy", "qc-balanced")
 EPILOG = """\
-With QPUD_TOKEN (inside `qpud run` or a Slurm job) the jobs belong to that session. Without it, or with --queue or
---hint, a session of its own is opened: --wait closes it at the end, otherwise it closes by itself after its jobs
+With QPUD_TOKEN (inside `qpud run` or a Slurm job) the jobs belong to that session. Without it, or where something is
+asked of the session, one of its own is opened: --wait closes it at the end, otherwise it closes by itself after its jobs
 have ended and SessionIdleTimeout has passed. Ctrl-C during --wait leaves the jobs running and says how to come back.
 """
 
@@ -62,9 +62,33 @@ def _shots(text: str) -> int:
 
 
 def add_session_options(parser: argparse.ArgumentParser) -> None:
-    """Add --queue and --hint, which only a session of one's own can have."""
-    parser.add_argument("--queue", metavar="NAME", help="class of service (default: the daemon's)")
-    parser.add_argument("--hint", choices=HINTS, help="what the workload is mostly made of")
+    """Add what only a session of one's own can have."""
+    group = parser.add_argument_group("its session")
+    group.add_argument("--queue", metavar="NAME", help="class of service (default: the daemon's)")
+    group.add_argument("--account", metavar="NAME", help="who is charged")
+    group.add_argument("--share", type=int, metavar="UNITS", help="units of the resource, 10 are all of it")
+    group.add_argument("--hint", choices=HINTS, help="what the workload is mostly made of; it never entitles")
+    group.add_argument(
+        "--nodes", type=int, metavar="N", help="nodes that are held while it waits, for --hint=cc-heavy"
+    )
+    group.add_argument(
+        "--classical-seconds", type=float, metavar="S", help="expected between two jobs, for --hint=qc-balanced"
+    )
+    group.add_argument("--qpu-seconds", type=float, metavar="S", help="expected in all")
+
+
+def session_terms(args: argparse.Namespace) -> dict[str, Any]:
+    """What was asked of a session of one's own, by the API's names; empty if nothing was."""
+    terms = {
+        "queue": args.queue,
+        "account": args.account,
+        "share": args.share,
+        "hint": args.hint,
+        "nodes": args.nodes,
+        "expected_classical_seconds": args.classical_seconds,
+        "expected_qpu_seconds": args.qpu_seconds,
+    }
+    return {name: value for name, value in terms.items() if value is not None}
 
 
 def submit(client: Client, args: argparse.Namespace) -> int:
@@ -81,14 +105,17 @@ def submit(client: Client, args: argparse.Namespace) -> int:
 
 def open_session(client: Client, **ask: Any) -> dict[str, Any]:
     """Open a session; fields that are None are left to the daemon."""
-    answer: dict[str, Any] = client.post("/v1/sessions", {name: value for name, value in ask.items() if value})
+    answer: dict[str, Any] = client.post(
+        "/v1/sessions", {name: value for name, value in ask.items() if value is not None}
+    )
     return answer
 
 
 def _session(client: Client, args: argparse.Namespace) -> Own:
-    if client.token and not (args.queue or args.hint):
+    terms = session_terms(args)
+    if client.token and not terms:
         return Own(client.token, ())
-    grant = open_session(client, queue=args.queue, hint=args.hint)
+    grant = open_session(client, **terms)
     return Own(grant["token"], (grant["id"],))
 
 

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 
+from qpud.core.hints import Watch
 from qpud.core.job import Job, Reason
 from qpud.core.order import Order, Rule
 from qpud.core.pace import Pace
@@ -19,6 +20,7 @@ from qpud.core.queue import PendingQueue
 from qpud.core.schedulers import make_order
 from qpud.core.session import Session
 from qpud.core.slices import Slice
+from qpud.core.slicing import SliceLengths
 from qpud.core.usage import Usage
 
 
@@ -34,6 +36,7 @@ class Flight:
         pace: How fast it is.
         register: Hash of the loaded register; None if it is not known.
         began: The job whose slices it has run in a row, `since` when (seconds since the epoch).
+        lengths: How long its slices are, as far as it is worked out.
         contested_at: When a higher tier came that will cut the slice; None if none did.
     """
 
@@ -43,6 +46,7 @@ class Flight:
         "drained",
         "job_id",
         "leaving",
+        "lengths",
         "message",
         "pace",
         "register",
@@ -57,6 +61,7 @@ class Flight:
         self.began: int | None = None
         self.since = 0.0
         self.contested_at: float | None = None
+        self.lengths: SliceLengths | None = None
         self.job_id: int | None = None
         self.leaving: int | None = None
         self.slice: Slice | None = None
@@ -81,6 +86,7 @@ class Book:
         self.jobs: dict[int, Job] = {}
         self.stopping: dict[int, Reason] = {}  # why jobs in reason Canceling will end
         self.depths: Counter[tuple[str, str, str]] = Counter()  # (resource, queue, state) → unfinished jobs
+        self.watches: dict[str, Watch] = {}  # session → what it did, of those that gave a hint
         self.adrift: set[int] = set()  # jobs with a slice in flight at a resource that left the policy
         self._slurm: dict[tuple[int, str], str] = {}
         self._of_session: dict[str, dict[int, None]] = {}
@@ -94,12 +100,15 @@ class Book:
     def add_session(self, session: Session) -> None:
         """Take in an open session, or its new version."""
         self.sessions[session.id] = session
+        if session.hint or session.expected_qpu_seconds or session.expected_classical_seconds:
+            self.watches.setdefault(session.id, Watch())
         if session.slurm_job_id is not None:
             self._slurm[(session.user_id, session.slurm_job_id)] = session.id
 
     def remove_session(self, session_id: str) -> None:
         """Forget a closed session and its tokens."""
         session = self.sessions.pop(session_id, None)
+        self.watches.pop(session_id, None)
         if session is not None and session.slurm_job_id is not None:
             self._slurm.pop((session.user_id, session.slurm_job_id), None)
         for token in [token for token, owner in self.tokens.items() if owner == session_id]:
@@ -122,6 +131,8 @@ class Book:
         if job.reason is Reason.CANCELING:  # asked to stop before a restart: by whom is in the job's story
             self.stopping[job.id] = Reason.USER
         self._of_session.setdefault(job.session_id, {})[job.id] = None
+        if (watch := self.watches.get(job.session_id)) is not None:
+            watch.submitted(job.submitted_at)
         self.depths[(job.resource, job.queue, job.state)] += 1
         self._file(job)
 
@@ -212,6 +223,10 @@ class Book:
         """How many unfinished jobs a user has in a queue: what MaxSubmitJobs limits."""
         sessions = [session for session in self.sessions_of_user(user_id) if session.queue == queue]
         return sum(len(self._of_session.get(session.id, ())) for session in sessions)
+
+    def is_only_job(self, job: Job) -> bool:
+        """Whether its session has no other unfinished job."""
+        return len(self._of_session.get(job.session_id, ())) <= 1
 
     def orphaned(self) -> list[str]:
         """Ended sessions that still have unfinished jobs."""

@@ -27,14 +27,15 @@ from qpud.core.order import Ask, Newcomers, SessionOf, ShareRow
 from qpud.core.plan import tier
 from qpud.core.policy import UNLIMITED_SECONDS, FairShareBy, Policy
 from qpud.core.session import Hint, Session
+from qpud.core.slicing import DEFAULT_SECONDS
 from qpud.core.usage import Usage
 
 LONGEST_DETOUR = 64
 """Jobs of the loaded register that may overtake an older job of the same session in a row."""
 LARGEST_CORRECTION = 4.0
 """Past usage changes the weight of a user or account by at most this factor: it leans, it never starves."""
-DEFAULT_QUANTUM = 20.0
-"""QPU seconds of a slice of a queue that is not configured any more."""
+MOST_CANDIDATES = 32
+"""Contenders of one group, those due first, among which set-up and hints choose: a decision stays short."""
 _NOT_FADING_SECONDS = 7 * 86_400.0
 
 
@@ -275,7 +276,7 @@ class FairOrder:
         self._lift(ask.now)
         current = None if ask.current is None else self._serving.get(ask.current.id)
         for number in sorted(self._tiers, reverse=True):
-            top, quantum = self._tiers[number].top, ask.quanta.get(number, DEFAULT_QUANTUM)
+            top, quantum = self._tiers[number].top, ask.quanta.get(number, DEFAULT_SECONDS)
             if top.active and (found := _pick(top, ask, current[1] if current else None, quantum)) is not None:
                 return found
         return None
@@ -543,7 +544,7 @@ def _pick(top: Group, ask: Ask, current: Leaf | None, quantum: float) -> Job | N
 
 def _candidates(group: Group, ask: Ask, current: Leaf | None, quantum: float) -> Iterator[Leaf]:
     """The sessions that may have the next slice."""
-    allowed = group.allowed(quantum)
+    allowed = group.allowed(quantum)[:MOST_CANDIDATES]
     if ask.admits is not None and not any(_may_start(one, ask, current) for one in allowed):
         allowed = list(group.active.values())
     for one in allowed:

@@ -42,11 +42,12 @@ class Reason(enum.StrEnum):
     DRAINED = "ResourceDrained"
     DOWN = "ResourceDown"
     UNKNOWN = "ResourceUnreachable"  # a slice is in flight and the resource does not answer
-    PREEMPTED = "Preempted"  # a higher tier has the resource, the job goes on afterwards; or ended for it (CANCEL)
+    PREEMPTED = "Preempted"  # a higher tier has the resource, the job goes on afterwards
     SHARE = "Share"  # its session has had its share for now
     CANCELING = "Canceling"  # asked to stop; the slice in flight has not ended yet
     USER = "CanceledByUser"
     ADMIN = "CanceledByAdmin"
+    PREEMPTION = "CanceledByPreemption"  # by a higher tier, where PreemptMode=CANCEL
     SESSION_CLOSED = "SessionClosed"
     SESSION_EXPIRED = "SessionExpired"
     INVALID = "InvalidSequence"

@@ -15,6 +15,7 @@ from collections.abc import Callable
 import msgspec
 
 from qpud.core.book import Book, Flight
+from qpud.core.hints import doubt
 from qpud.core.job import Job, JobState, Reason, move
 from qpud.core.order import Ask, Order
 from qpud.core.pace import Pace
@@ -23,7 +24,7 @@ from qpud.core.policy import PreemptMode
 from qpud.core.progress import Verdict, after_slice
 from qpud.core.session import Hint
 from qpud.core.slices import Charge, Outcome, Slice
-from qpud.core.slicing import quanta, slice_seconds
+from qpud.core.slicing import SliceLengths
 
 CUTTING = frozenset({PreemptMode.REQUEUE, PreemptMode.CANCEL})
 """The modes of queues whose slices a higher tier may cut in the middle."""
@@ -49,10 +50,11 @@ class Interruption(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Landing(msgspec.Struct, frozen=True, kw_only=True):
-    """The job after a slice, and the charge."""
+    """The job after a slice, the charge, and a sentence for its owner if his hint does not fit."""
 
     verdict: Verdict
     charge: Charge
+    doubt: str = ""
 
 
 def decide(
@@ -98,7 +100,7 @@ def _ask(book: Book, resource: str, current: Job | None, now: float) -> Ask:
         now=now,
         current=current,
         register=flight.register if flight.pace.setup_seconds > 0 else None,
-        quanta=quanta(book.policy.queues, flight.pace),
+        quanta=_lengths(book, flight).quanta,
     )
 
 
@@ -116,13 +118,22 @@ def _keeps(book: Book, order: Order, current: Job, flight: Flight, now: float) -
 
 
 def _shots(book: Book, resource: str, job: Job, shots_for: Callable[[float], int]) -> int:
-    order, pace = book.pending[resource], book.flights[resource].pace
+    order = book.pending[resource]
     if order.runs_whole:
         return job.shots_left
     session = book.sessions.get(job.session_id)
     is_heavy = session is not None and session.hint is Hint.QC_HEAVY
-    seconds = slice_seconds(job, book.policy.queues, pace, long=is_heavy, contended=order.has_others(job))
+    lengths = _lengths(book, book.flights[resource])
+    seconds = lengths.seconds(job.queue, is_heavy=is_heavy, is_contended=order.has_others(job))
     return min(job.shots_left, max(1, shots_for(seconds)))
+
+
+def _lengths(book: Book, flight: Flight) -> SliceLengths:
+    """The lengths of slices now; kept until the policy or the measured set-up time changes."""
+    known, setup = flight.lengths, flight.pace.setup_seconds
+    if known is None or known.queues is not book.policy.queues or known.setup_seconds != setup:
+        known = flight.lengths = SliceLengths(book.policy.queues, setup)
+    return known
 
 
 def begin(book: Book, resource: str, job_id: int, now: float) -> Job:
@@ -182,7 +193,7 @@ def land(
         outcome: Checked outcome, see `progress.checked`.
         attempts: Fruitless slices of the job in a row before this one.
         stopping: Why the job is asked to stop, if known.
-        now: Seconds since the epoch.
+        now: Seconds since the epoch by the daemon's clock; the outcome's times are the resource's.
         is_cut: Whether the slice was cut for a higher tier, or by an administrator.
     """
     job = book.jobs[ended.job_id]
@@ -190,12 +201,26 @@ def land(
     charge = charge_of(outcome, ended.shots, flight.pace, is_cut=is_cut)
     order.charge(job, charge.qpu_seconds, now)
     flight.pace.learn(outcome)
-    verdict = after_slice(job, outcome, attempts, stopping, now)
+    verdict = after_slice(job, outcome, attempts, stopping, outcome.ended_at)
     if is_cut:
         verdict = msgspec.structs.replace(verdict, fruitless=False)
     if not verdict.job.is_terminal and _is_taken_from(book, ended.resource, job, now):
-        verdict = _ended_by_preemption(verdict.job, now)
-    return Landing(verdict=verdict, charge=charge)
+        verdict = _ended_by_preemption(verdict.job, outcome.ended_at)
+    return Landing(verdict=verdict, charge=charge, doubt=_doubt(book, verdict.job, charge, now))
+
+
+def _doubt(book: Book, job: Job, charge: Charge, now: float) -> str:
+    """Watch the session, and say so once if its hint does not fit."""
+    watch, session = book.watches.get(job.session_id), book.sessions.get(job.session_id)
+    if watch is None or session is None:
+        return ""
+    watch.charged(charge.qpu_seconds)
+    if not job.is_terminal:
+        return ""
+    watch.ended(now, book.is_only_job(job))
+    sentence = doubt(session, watch)
+    watch.told = watch.told or bool(sentence)
+    return sentence
 
 
 def charge_of(outcome: Outcome, shots: int, pace: Pace, *, is_cut: bool) -> Charge:
@@ -233,4 +258,4 @@ def _is_taken_from(book: Book, resource: str, job: Job, now: float) -> bool:
 
 def _ended_by_preemption(job: Job, now: float) -> Verdict:
     message = f"canceled for a higher tier after {job.shots_done} of {job.shots} shots (PreemptMode=CANCEL)"
-    return Verdict(job=move(job, JobState.CANCELED, Reason.PREEMPTED, now), message=message)
+    return Verdict(job=move(job, JobState.CANCELED, Reason.PREEMPTION, now), message=message)

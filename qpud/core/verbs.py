@@ -22,6 +22,8 @@ class OpenSession(msgspec.Struct, frozen=True, kw_only=True):
     share: int | None = None
     hint: Hint = Hint.NONE
     expected_qpu_seconds: float | None = None
+    expected_classical_seconds: float | None = None
+    nodes: int | None = None
     account: str | None = None
     with_token: bool = True  # False where the dialect has no place for one
 

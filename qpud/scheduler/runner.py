@@ -190,7 +190,7 @@ class Runner:
         book = self._context.book
         job = book.jobs[ended.job_id]
         if landed.outcome is None:
-            verdict, charge = self._verdict_of_refusal(job, landed.refused), None
+            verdict, charge, note = self._verdict_of_refusal(job, landed.refused), None, ""
         else:
             self._refusals = 0
             landing = turns.land(
@@ -199,12 +199,14 @@ class Runner:
                 landed.outcome,
                 attempts=self._attempts[job.id],
                 stopping=book.stopping.get(job.id),
-                now=landed.outcome.ended_at,
+                now=self._context.clock(),
                 is_cut=landed.is_cut,
             )
-            verdict, charge = landing.verdict, landing.charge
+            verdict, charge, note = landing.verdict, landing.charge, landing.doubt
+            if note:
+                log.info("wrong hint", extra={"resource": self._name, "session": job.session_id, "why": note})
         self._count_attempts(verdict)
-        return Ended(slice=ended, outcome=landed.outcome, verdict=verdict, charge=charge, note=landed.note)
+        return Ended(slice=ended, outcome=landed.outcome, verdict=verdict, charge=charge, note=landed.note or note)
 
     def _count_attempts(self, verdict: Verdict) -> None:
         if verdict.fruitless and not verdict.job.is_terminal:

@@ -188,6 +188,8 @@ class SessionVerbs(EndingVerbs):
             share=ask.share or 1,
             hint=ask.hint,
             expected_qpu_seconds=ask.expected_qpu_seconds,
+            expected_classical_seconds=ask.expected_classical_seconds,
+            nodes=ask.nodes or 1,
             opened_at=now,
             last_used_at=now,
             expires_at=now + self.policy.daemon.session_max_lifetime,
