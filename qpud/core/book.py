@@ -12,9 +12,10 @@ from functools import partial
 
 from qpud.core.hints import Watch
 from qpud.core.job import Job, Reason
+from qpud.core.load import Load
 from qpud.core.order import Order, Rule
 from qpud.core.pace import Pace
-from qpud.core.plan import Rank, may_run, rank
+from qpud.core.plan import Rank, may_run, rank, tier
 from qpud.core.policy import Policy, ResourcePolicy
 from qpud.core.queue import PendingQueue
 from qpud.core.schedulers import make_order
@@ -35,6 +36,7 @@ class Flight:
         drained: The administrator's reason, or None.
         pace: How fast it is.
         register: Hash of the loaded register; None if it is not known.
+        sets_up: Whether the slice in flight had to load it.
         began: The job whose slices it has run in a row, `since` when (seconds since the epoch).
         lengths: How long its slices are, as far as it is worked out.
         contested_at: When a higher tier came that will cut the slice; None if none did.
@@ -50,6 +52,7 @@ class Flight:
         "message",
         "pace",
         "register",
+        "sets_up",
         "since",
         "slice",
         "state",
@@ -58,6 +61,7 @@ class Flight:
     def __init__(self, policy: ResourcePolicy) -> None:
         self.pace = Pace.of(policy)
         self.register: str | None = None
+        self.sets_up = False
         self.began: int | None = None
         self.since = 0.0
         self.contested_at: float | None = None
@@ -87,6 +91,7 @@ class Book:
         self.stopping: dict[int, Reason] = {}  # why jobs in reason Canceling will end
         self.depths: Counter[tuple[str, str, str]] = Counter()  # (resource, queue, state) → unfinished jobs
         self.watches: dict[str, Watch] = {}  # session → what it did, of those that gave a hint
+        self.loads: dict[tuple[str, int], Load] = {}  # (resource, tier) → what is submitted
         self.adrift: set[int] = set()  # jobs with a slice in flight at a resource that left the policy
         self._slurm: dict[tuple[int, str], str] = {}
         self._of_session: dict[str, dict[int, None]] = {}
@@ -130,6 +135,7 @@ class Book:
         self.jobs[job.id] = job
         if job.reason is Reason.CANCELING:  # asked to stop before a restart: by whom is in the job's story
             self.stopping[job.id] = Reason.USER
+        self._weigh(job)
         self._of_session.setdefault(job.session_id, {})[job.id] = None
         if (watch := self.watches.get(job.session_id)) is not None:
             watch.submitted(job.submitted_at)
@@ -267,6 +273,15 @@ class Book:
 
     def _order(self) -> Order:
         return make_order(self.policy, self.sessions.get, self.usage, self._rule)
+
+    def _weigh(self, job: Job) -> None:
+        flight = self.flights.get(job.resource)
+        if flight is None:
+            return
+        where = (job.resource, tier(job, self.policy.queues))
+        is_idle = job.session_id not in self._of_session
+        seconds = flight.pace.seconds(job.shots_left, changes_register=is_idle) * flight.pace.wall
+        self.loads.setdefault(where, Load()).submitted(job, seconds)
 
     def _file(self, job: Job) -> None:
         if job.resource not in self.pending:

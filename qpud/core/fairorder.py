@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from qpud.core.fairshare import Contender, Group, activate, charge, retire
+from qpud.core.fairshare import Contender, Group, activate, charge, part_of, retire
 from qpud.core.job import Job, JobState
 from qpud.core.line import NOTHING, Line, Work
 from qpud.core.order import Ask, Newcomers, SessionOf, ShareRow
@@ -124,6 +124,15 @@ class Leaf(Contender):
     def work(self) -> Work:
         """What is queued. Jobs of one register go in a row, so that its first one changes it."""
         return self._line.work
+
+    def walk(self) -> Iterator[tuple[Job, Work, Work]]:
+        """Its jobs in order: each with what is queued before it, and what it adds."""
+        shots = changes = 0
+        for job in self.in_order():
+            own = self._line.work_of(job.id)
+            yield job, Work(shots, changes), own
+            shots += own.shots
+            changes += own.changes
 
     def work_before(self, job_id: int) -> Work:
         """What is queued before a job; nothing if it is not queued."""
@@ -339,7 +348,7 @@ class FairOrder:
         rows: list[tuple[float, float, int, float, Iterator[Job]]] = []
         for leaf in one.leaves.values():
             if len(leaf):
-                jobs, part = leaf.in_order(), _part_of(leaf)
+                jobs, part = leaf.in_order(), part_of(leaf)
                 job = next(jobs)
                 owed = -leaf.lag_seconds / part
                 rows.append((owed + job.shots_left / part, job.submitted_at, job.id, part, jobs))
@@ -371,7 +380,7 @@ class FairOrder:
             kind=one.kind,
             parent=owner.key if owner else "",
             weight=one.weight,
-            entitled=_part_of(one) if one.is_active else 0.0,
+            entitled=part_of(one) if one.is_active else 0.0,
             served_seconds=one.served,
             lag_seconds=one.lag_seconds,
             usage_seconds=0.0 if one.kind == "session" else self._usage.value(_usage_name(one), now),
@@ -397,6 +406,12 @@ class FairOrder:
     def tiers(self) -> list[tuple[int, Group]]:
         """See Order."""
         return [(number, self._tiers[number].top) for number in sorted(self._tiers, reverse=True)]
+
+    def walk(self) -> Iterator[tuple[Job, Work, Work]]:
+        """See Order."""
+        for number in sorted(self._tiers, reverse=True):
+            for leaf in self._tiers[number].leaves.values():
+                yield from leaf.walk()
 
     # -- parts
     def _rest(self, place: tuple[int, Leaf]) -> None:
@@ -518,16 +533,6 @@ def _everybody(group: Group) -> Iterator[Contender]:
 def _remove(one: _Tier, leaf: Leaf) -> None:
     del one.leaves[leaf.key]
     del leaf.group.contenders[leaf.key]
-
-
-def _part_of(one: Contender) -> float:
-    """The part of the resource, 0 to 1, that is due to a contender with work."""
-    part = 1.0
-    current: Contender | None = one
-    while current is not None:
-        part *= current.weight / (current.group.total or current.weight)
-        current = current.group.owner
-    return part
 
 
 def _pick(top: Group, ask: Ask, current: Leaf | None, quantum: float) -> Job | None:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator
+from operator import itemgetter
 from typing import Generic, NamedTuple, TypeVar
 
 from qpud.core.queue import Ranked
 
 K = TypeVar("K", bound=Ranked)
+
+_first = itemgetter(0)
 
 LONGEST_BLOCK = 128
 """Jobs of a block before it is split: that of 100 000 jobs neither the blocks nor the jobs of one are many."""
@@ -44,7 +47,7 @@ class Line(Generic[K]):
         self._blocks: list[list[K]] = []
         self._shots: list[int] = []
         self._changes: list[int] = []
-        self._work: dict[int, tuple[K, int, int]] = {}  # job → key, shots, changes
+        self._work: dict[int, tuple[K, Work]] = {}
 
     def __len__(self) -> int:
         return len(self._work)
@@ -65,17 +68,17 @@ class Line(Generic[K]):
     def work_of(self, job_id: int) -> Work:
         """What a job adds; nothing if it is not in the line."""
         known = self._work.get(job_id)
-        return NOTHING if known is None else Work(known[1], known[2])
+        return NOTHING if known is None else known[1]
 
     def put(self, key: K, work: Work) -> None:
         """Take a job in, or its new key and work."""
         if key.job_id in self._work:
             self.drop(key.job_id)
-        self._work[key.job_id] = (key, *work)
+        self._work[key.job_id] = (key, work)
         blocks = self._blocks
-        if not blocks or (len(blocks[-1]) >= LONGEST_BLOCK and blocks[-1][-1] < key):
-            number = len(blocks)
-            self._open(number, key)
+        if not blocks or blocks[-1][-1] < key:  # newcomers are most often the last
+            number = self._last_with_room()
+            blocks[number].append(key)
         else:
             number = self._block_of(key)
             insort(blocks[number], key)
@@ -88,11 +91,11 @@ class Line(Generic[K]):
         known = self._work.pop(job_id, None)
         if known is None:
             return
-        key, shots, changes = known
+        key, work = known
         number = self._block_of(key)
         block = self._blocks[number]
         del block[bisect_left(block, key)]
-        self._add(number, -shots, -changes)
+        self._add(number, -work.shots, -work.changes)
         if not block:
             del self._blocks[number], self._shots[number], self._changes[number]
 
@@ -107,29 +110,28 @@ class Line(Generic[K]):
         known = self._work.get(job_id)
         if known is None:
             return self.work
-        key, shots, changes = known
-        if self._blocks[-1][-1] == key:
-            return Work(self.shots - shots, self.changes - changes)
+        key, own = known
+        if self._blocks[-1][-1] is key:
+            return Work(self.shots - own.shots, self.changes - own.changes)
         number = self._block_of(key)
         block = self._blocks[number]
-        ahead = [self._work[one.job_id] for one in block[: bisect_left(block, key)]]
+        ahead = [self._work[one.job_id][1] for one in block[: bisect_left(block, key)]]
         return Work(
-            sum(self._shots[:number]) + sum([one[1] for one in ahead]),
-            sum(self._changes[:number]) + sum([one[2] for one in ahead]),
+            sum(self._shots[:number]) + sum([one[0] for one in ahead]),
+            sum(self._changes[:number]) + sum([one[1] for one in ahead]),
         )
 
     # -- blocks
     def _block_of(self, key: K) -> int:
         """The block that holds a key, or would."""
-        blocks = self._blocks
-        if blocks[-1][0] <= key:  # type: ignore[operator]  # newcomers are most often the last
-            return len(blocks) - 1
-        return max(0, bisect_right(blocks, key, key=lambda block: block[0]) - 1)
+        return max(0, bisect_right(self._blocks, key, key=_first) - 1)
 
-    def _open(self, number: int, key: K) -> None:
-        self._blocks.insert(number, [key])
-        self._shots.insert(number, 0)
-        self._changes.insert(number, 0)
+    def _last_with_room(self) -> int:
+        if not self._blocks or len(self._blocks[-1]) >= LONGEST_BLOCK:
+            self._blocks.append([])
+            self._shots.append(0)
+            self._changes.append(0)
+        return len(self._blocks) - 1
 
     def _add(self, number: int, shots: int, changes: int) -> None:
         self._shots[number] += shots
@@ -141,6 +143,7 @@ class Line(Generic[K]):
         block = self._blocks[number]
         half = len(block) // 2
         self._blocks[number : number + 1] = [block[:half], block[half:]]
-        for sums, part in ((self._shots, 1), (self._changes, 2)):
-            first = sum(int(self._work[key.job_id][part]) for key in block[:half])  # type: ignore[call-overload]
-            sums[number : number + 1] = [first, sums[number] - first]
+        work = [self.work_of(key.job_id) for key in block[:half]]
+        shots, changes = sum([one.shots for one in work]), sum([one.changes for one in work])
+        self._shots[number : number + 1] = [shots, self._shots[number] - shots]
+        self._changes[number : number + 1] = [changes, self._changes[number] - changes]

@@ -11,7 +11,7 @@ module:Class   the site's own sort key                                          
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -124,6 +124,9 @@ class Order(Protocol):
 
     def contender_of(self, job: Job) -> Contender | None:
         """Who competes for a job that is queued or has the resource; None where nothing is shared."""
+
+    def walk(self) -> Iterator[tuple[Job, Work, Work]]:
+        """The queued jobs, each with its `work_before` and `work_of`: those that share one by one, in their order."""
 
     def tiers(self) -> list[tuple[int, Group]]:
         """Those that share in each tier, highest first; empty where nothing is shared."""
@@ -271,6 +274,18 @@ class KeyOrder:
         """Nothing is shared."""
         return []
 
+    def walk(self) -> Iterator[tuple[Job, Work, Work]]:
+        """See Order."""
+        return self._walk(self._line, NOTHING)
+
+    def _walk(self, line: Line[Keyed], before: Work) -> Iterator[tuple[Job, Work, Work]]:
+        shots, changes = before
+        for key in line:
+            own = self._line.work_of(key.job_id)
+            yield self._jobs[key.job_id], Work(shots, changes), own
+            shots += own.shots
+            changes += own.changes
+
     def _rank(self, job: Job) -> Keyed:
         has_begun = self.runs_whole and job.state is JobState.RUNNING
         key = self._rule.key(job, self._session_of(job.session_id), self.tier_of(job))
@@ -325,6 +340,18 @@ class ExclusiveOrder(KeyOrder):
         if job.session_id != self._holder:
             ahead += [line.work for session, line in self._of_session.items() if self._goes_before(session, mine)]
         return Work(sum(one.shots for one in ahead), sum(one.changes for one in ahead))
+
+    def walk(self) -> Iterator[tuple[Job, Work, Work]]:
+        """See Order."""
+        shots = changes = 0
+        for line in sorted(self._of_session.values(), key=self._turn):
+            yield from self._walk(line, Work(shots, changes))
+            shots += line.shots
+            changes += line.changes
+
+    def _turn(self, line: Line[Keyed]) -> tuple[bool, Keyed]:
+        first = next(iter(line))
+        return (self._jobs[first.job_id].session_id != self._holder, first)
 
     def _goes_before(self, session: str, mine: Line[Keyed]) -> bool:
         line = self._of_session[session]
