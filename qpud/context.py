@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from qpud.core.book import Book
+from qpud.core.forecaster import Forecaster
 from qpud.core.policy import Policy
 from qpud.drivers.base import DeviceSpec, Driver
 from qpud.drivers.validator import Validator
@@ -71,6 +72,7 @@ class Context:
         wake: Tells the scheduler that a resource's queue, or the resource itself, changed.
         touch: Tells the reaper that a session may expire earlier than it thinks.
         names: User name of a uid.
+        forecaster: When jobs will start and end.
         clock: Wall time in seconds since the epoch, UTC.
         pulse: Monotonic seconds, for ages and time-outs.
     """
@@ -93,6 +95,10 @@ class Context:
     touch: Callable[[], None] = lambda: None
     heartbeat: Callable[[], float] = lambda: 0.0
     urls: tuple[str, ...] = ()
+    forecaster: Forecaster = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.forecaster = Forecaster(self.book)
 
     def take_job_ids(self, number: int) -> int:
         """Reserve job ids; returns the first."""

@@ -23,6 +23,7 @@ from qpud.core.session import Session
 from qpud.core.slices import Slice
 from qpud.core.slicing import SliceLengths
 from qpud.core.usage import Usage
+from qpud.core.verbs import Forecast
 
 
 class Flight:
@@ -92,6 +93,7 @@ class Book:
         self.depths: Counter[tuple[str, str, str]] = Counter()  # (resource, queue, state) → unfinished jobs
         self.watches: dict[str, Watch] = {}  # session → what it did, of those that gave a hint
         self.loads: dict[tuple[str, int], Load] = {}  # (resource, tier) → what is submitted
+        self.promises: dict[int, Forecast] = {}  # job that has not started → what was foreseen at its submission
         self.adrift: set[int] = set()  # jobs with a slice in flight at a resource that left the policy
         self._slurm: dict[tuple[int, str], str] = {}
         self._of_session: dict[str, dict[int, None]] = {}
@@ -287,6 +289,8 @@ class Book:
         if job.resource not in self.pending:
             return  # a resource that left the policy: the job waits until it comes back
         pending, unvalidated = self.pending[job.resource], self.unvalidated[job.resource]
+        if not may_run(job):
+            self.promises.pop(job.id, None)  # held: the promise is not to be kept any more
         if may_run(job) and not self.has_resource(job):
             pending.put(job)
         else:
@@ -299,6 +303,7 @@ class Book:
     def _remove_job(self, job: Job) -> None:
         del self.jobs[job.id]
         self.stopping.pop(job.id, None)
+        self.promises.pop(job.id, None)
         self.adrift.discard(job.id)
         self.depths[(job.resource, job.queue, job.state)] -= 1
         siblings = self._of_session.get(job.session_id, {})

@@ -1,9 +1,9 @@
 """From virtual time to work: how much a group of contenders that share has had when one of them had its part.
 
-Sharing in the limit of short slices (generalised processor sharing, Parekh & Gallager 1993): each contender with work
-is served at its weight ÷ the sum of the weights of those with work. In virtual time, which runs by work ÷ that sum, each
-one's progress is a straight line; the work of the whole group is the sum of these lines. It is walked through once, and
-then every question is a bisection.
+Sharing in the limit of short slices (generalised processor sharing, Parekh & Gallager 1993): each contender with
+work is served at its weight ÷ the sum of the weights of those with work. In virtual time, which runs by work ÷ that
+sum, each one's progress is a straight line; the work of the whole group is the sum of these lines. It is walked
+through once, and then every question is a bisection.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """When each pending job will start and end: the queue in the limit of short slices, under the same rules.
 
-Slice by slice a queue of 100 000 jobs would take minutes to foresee. In the limit of short slices it is a matter of sums:
+Slice by slice it would take minutes to foresee a queue of 100 000 jobs. In the limit of short slices it takes sums:
 
     tier       what waits in higher tiers goes first: a sum (survey.py)
     share      within a tier everybody is served at his part (curve.py)
@@ -8,8 +8,8 @@ Slice by slice a queue of 100 000 jobs would take minutes to foresee. In the lim
     slices     a job starts with a slice, typically in the middle between its due time and its deadline
     newcomers  meanwhile higher tiers and others of its tier bring more (load.py, passage.py)
 
-The latest times hold in CONFIDENCE of all cases. They reckon with the deadline and a slice more if others share, the
-resource slower by the scatter of its pace, and the scatter of what comes; and at most with all others of its tier at work.
+The latest times hold in CONFIDENCE of all cases (passage.py). They reckon with the deadline and a slice more if others
+share, with a resource slower by the scatter of its pace, and with the scatter of what comes.
 
 Nothing is foreseen of cancels, of hints, of a lift by StarvationLimit.
 """
@@ -30,24 +30,11 @@ from qpud.core.order import Newcomers
 from qpud.core.passage import LARGEST_LOAD
 from qpud.core.plan import may_run
 from qpud.core.survey import Survey, Tier
+from qpud.core.verbs import Forecast
 
 Closed = Sequence[tuple[float, float]]
 """Windows (begin, end) in which a job does not start, in order; seconds since the epoch."""
 ClosedTo = Callable[[Job], Closed]
-
-
-class Forecast(msgspec.Struct, frozen=True, gc=False):
-    """When a job starts and ends: typically, and at the latest. Times are seconds since the epoch, UTC.
-
-    All times are None if nobody knows, as for a held job; those of the start once the job has started; the latest
-    ones where a session keeps the resource as long as it likes (SchedulerType=exclusive).
-    """
-
-    start: float | None
-    start_latest: float | None
-    end: float | None
-    end_latest: float | None
-    reason: str
 
 
 class _Lane(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -76,7 +63,6 @@ class Prospect:
     def __init__(self, book: Book, resource: str, now: float, closed_to: ClosedTo | None = None) -> None:
         self.at = now
         self.order = book.pending[resource]
-        self.policy = book.policy
         self._book = book
         self._resource = resource
         self._flight = book.flights[resource]
@@ -127,7 +113,7 @@ class Prospect:
         flight = self._flight
         if flight.state == "up" and flight.drained is None and may_run(job):
             return ""
-        return sentence(job, self._book, self.policy).removeprefix("waits: ")
+        return sentence(job, self._book, self._book.policy).removeprefix("waits: ")
 
     def _told(self, job: Job, lane: _Lane, first: float, ahead: float, length: float) -> Forecast:
         start: float | None

@@ -1,7 +1,7 @@
 """A queue that knows how much work stands before each of its jobs.
 
-The jobs in order, in blocks of bounded length with the sums of their work (a sorted list of lists): to put, to drop and
-to ask what stands before a job takes O(√n). The whole is known at once, and so is what stands before the last one.
+The jobs in order, in blocks of bounded length with the sums of their work (a sorted list of lists): to put, to drop
+and to ask what stands before a job takes O(√n). The whole is known at once, and so is what stands before the last one.
 """
 
 from __future__ import annotations

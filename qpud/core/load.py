@@ -1,7 +1,7 @@
 """The load that a resource's users bring: work per second, measured by moving averages of what was submitted.
 
-A forecast needs more than the mean: a queue that is passed by rare heavy jobs is less certain than one that is passed by
-many light ones. So an arrival counts with its seconds and their square, as in a compound Poisson process.
+A forecast needs more than the mean: a queue that is passed by rare heavy jobs is less certain than one that is passed
+by many light ones. So an arrival counts with its seconds and their square, as in a compound Poisson process.
 """
 
 from __future__ import annotations

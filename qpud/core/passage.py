@@ -1,8 +1,8 @@
 """How long work takes while more comes that goes before it.
 
-What comes is a compound Poisson process: `load` seconds of work per second, `squares` the same with s². In its Brownian
-limit the time until `work` is done is a first passage, which has an inverse Gaussian distribution: on average work ÷
-(1 - load), but half of all times are shorter than that, the more so the less work there is.
+What comes is a compound Poisson process: `load` seconds of work per second, `squares` the same with s². In its
+Brownian limit the time until `work` is done is a first passage, which has an inverse Gaussian distribution: on average
+work ÷ (1 - load), but half of all times are shorter than that, the more so the less work there is.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def typical(work: float, load: float, squares: float) -> float:
 def late(work: float, number: float, load: float, squares: float) -> float:
     """A time that is not exceeded in CONFIDENCE of all cases, about.
 
-    The time t by which (1 - load) t - work is DEVIATIONS of its standard deviations; their square is squares × t, and t²
-    times the error of a load that was measured over MEMORY_SECONDS.
+    The time t by which (1 - load) t - work is DEVIATIONS of its standard deviations; their square is squares × t, and
+    t² times the error of a load that was measured over MEMORY_SECONDS.
 
     Args:
         work: Seconds that wait now, >= 0.
