@@ -71,8 +71,10 @@ class Context:
         specs: The current device spec of each resource that ever told one.
         wake: Tells the scheduler that a resource's queue, or the resource itself, changed.
         touch: Tells the reaper that a session may expire earlier than it thinks.
+        redate: Tells the calendar that reservations changed.
         names: User name of a uid.
         forecaster: When jobs will start and end.
+        groups: Names of the groups of a uid; may block, so it is called in a thread.
         clock: Wall time in seconds since the epoch, UTC.
         pulse: Monotonic seconds, for ages and time-outs.
     """
@@ -93,6 +95,8 @@ class Context:
     waiters: Waiters = field(default_factory=Waiters)
     wake: Callable[[str], None] = lambda _resource: None
     touch: Callable[[], None] = lambda: None
+    redate: Callable[[], None] = lambda: None
+    groups: Callable[[int], tuple[str, ...]] = lambda _user_id: ()
     heartbeat: Callable[[], float] = lambda: 0.0
     urls: tuple[str, ...] = ()
     forecaster: Forecaster = field(init=False)

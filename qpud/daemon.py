@@ -31,22 +31,28 @@ from qpud.context import Context
 from qpud.core.book import Book
 from qpud.core.errors import QpudError
 from qpud.core.policy import AuthType, Policy, UnixListen
+from qpud.core.tally import day_start
+from qpud.core.usage import last_reset, of_account, of_member, of_user
 from qpud.drivers.base import Driver
 from qpud.drivers.registry import DriverMissing, make_driver
 from qpud.drivers.validator import Validator
 from qpud.drivers.workers import Workers
 from qpud.scheduler import Scheduler
 from qpud.service import Service
+from qpud.service.calendar import Calendar
 from qpud.service.reaper import Reaper
 from qpud.site.lacking import lacking
 from qpud.site.munge import Munge, MungeThread
-from qpud.site.peer import bind_tcp, bind_unix, bound_at, unbind, user_id, user_name
+from qpud.site.peer import Groups, bind_tcp, bind_unix, bound_at, unbind, user_id, user_name
 from qpud.site.state import one_daemon
+from qpud.store.ledger import charged_since, hourly_usage
 from qpud.store.store import Snapshot, Store
 from qpud.telemetry.logs import to_stderr
 from qpud.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
+
+FORGOTTEN_HALF_LIVES = 10.0  # usage that counts less than a thousandth
 
 
 class _Stop(Exception):
@@ -89,6 +95,7 @@ async def _serve(policy: Policy, policy_path: Path | None) -> None:
         service = Service(context)
         scheduler = Scheduler(context)
         reaper = Reaper(context, service)
+        calendar = Calendar(context, service)
         with contextlib.suppress(QpudError):  # a full disk: the reaper tries again
             await service.stop_orphans()
         server = _server(stack, context, service)
@@ -96,6 +103,7 @@ async def _serve(policy: Policy, policy_path: Path | None) -> None:
         async with asyncio.TaskGroup() as root:
             root.create_task(scheduler.run(snapshot.in_flight), name="scheduler")
             root.create_task(reaper.run(), name="reaper")
+            root.create_task(calendar.run(), name="calendar")
             root.create_task(_serve_http(server), name="http")
             root.create_task(_announce(server, context), name="announce")
             root.create_task(_obey_signals(server, service, context), name="signals")
@@ -133,11 +141,26 @@ async def _assemble(stack: AsyncExitStack, policy: Policy, path: Path | None) ->
         clock=time.time,
         pulse=time.monotonic,
         names=user_name,
+        groups=Groups(time.monotonic),
         next_job_id=snapshot.last_job_id + 1,
         next_slice_id=snapshot.last_slice_id + 1,
     )
+    await _recall_usage(context)
     _show_start(context)
     return context, snapshot
+
+
+async def _recall_usage(context: Context) -> None:
+    """What users and accounts used before, as far as it still counts, and what they were charged today."""
+    daemon, now = context.policy.daemon, context.clock()
+    since = last_reset(daemon.priority_usage_reset_period, now) or 0.0
+    if daemon.priority_decay_half_life > 0:
+        since = max(since, now - FORGOTTEN_HALF_LIVES * daemon.priority_decay_half_life)
+    for row in await hourly_usage(context.store, since):
+        user = context.names(row.user_id)
+        for name in (of_user(user), of_account(row.account), of_member(user, row.account)):
+            context.book.usage.add(name, row.qpu_seconds, row.at)
+    context.book.tally.restore(await charged_since(context.store, day_start(now)), now)
 
 
 def _database(state: Path) -> Path:
@@ -161,9 +184,10 @@ def book_of(policy: Policy, snapshot: Snapshot) -> Book:
         book.add_job(job)
     for left in snapshot.in_flight:
         book.add_slice(left)
-    for resource, reason in snapshot.drains.items():
+    for resource, drain in snapshot.drains.items():
         if resource in book.flights:
-            book.flights[resource].drained = reason
+            book.flights[resource].drained, book.flights[resource].is_down = drain.reason, drain.is_down
+    book.reservations = {one.name: one for one in snapshot.reservations}
     return book
 
 
@@ -180,7 +204,7 @@ async def _open_drivers(policy: Policy, workers: Workers) -> AsyncIterator[dict[
 def _show_start(context: Context) -> None:
     context.metrics.sessions(len(context.book.sessions))
     for name, flight in context.book.flights.items():
-        context.metrics.resource_state(name, "drained" if flight.drained is not None else flight.state)
+        context.metrics.resource_state(name, flight.shown_state)
     for name in context.book.resources_gone:
         log.warning("unfinished jobs wait for a resource that is not configured any more", extra={"resource": name})
     context.metrics.watch_depths(lambda: context.book.depths)

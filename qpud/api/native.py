@@ -16,12 +16,15 @@ from qpud.api.reply import Json
 from qpud.api.route import Dialect, Route
 from qpud.core import verbs
 from qpud.core.errors import BadRequest, Invalid
+from qpud.core.job import JobState
 from qpud.core.session import Hint
 
 LONGEST_KEY = 255
 LONGEST_BATCH = 1000
 
 _session_ask = decoder_of(wire.SessionAsk)
+_cancel_ask = decoder_of(wire.CancelAsk)
+_queue_ask = decoder_of(wire.QueueAsk)
 _text_asks = decoder_of(wire.JobAsk | list[wire.JobAsk])
 _object_asks = decoder_of(wire.JobObjectAsk | list[wire.JobObjectAsk])
 _raw_text = decoder_of(str)
@@ -164,6 +167,29 @@ async def cancel_job(parts: Parts, request: Request) -> Response:
     return Json(views.cancel_view(done, parts.user_name))
 
 
+async def cancel_jobs(parts: Parts, request: Request) -> Response:
+    """Stop all unfinished jobs that a filter selects: the caller's own, everybody's for an administrator."""
+    who, ask = parts.caller(request), decode(_cancel_ask, await request.body())
+    which = verbs.JobSelection(
+        user_id=parts.user_id(ask.user),
+        queue=ask.queue,
+        resource=ask.resource or selected_resource(request),
+        session_id=ask.session,
+        state=ask.state,
+        name=ask.name,
+        batch_id=ask.batch,
+    )
+    done = await parts.service.cancel_jobs(who, which, is_dry=ask.dry_run)
+    return Json(views.cancel_sums(done, parts.user_name))
+
+
+async def change_queue(parts: Parts, request: Request) -> Response:
+    """Give an unfinished job another queue, from its next slice on. Administrators only."""
+    who, ask = parts.caller(request), decode(_queue_ask, await request.body())
+    job = await parts.service.change_queue(who, request.path_params["job"], ask.queue, override=ask.override)
+    return Json(views.job_view(job, parts.user_name))
+
+
 async def hold_job(parts: Parts, request: Request) -> Response:
     """Keep a job from starting further slices until it is released."""
     job = await parts.service.hold_job(parts.caller(request), request.path_params["job"])
@@ -221,6 +247,22 @@ ROUTES = (
     route(method="GET", path="/v1/jobs/{job}", endpoint=get_job, query=wire.WaitQuery, reply=wire.JobView, often=True),
     route(method="DELETE", path="/v1/jobs/{job}", endpoint=cancel_job, reply=wire.CancelView),
     route(method="POST", path="/v1/jobs/{job}/cancel", endpoint=cancel_job, reply=wire.CancelView),
+    route(
+        method="POST",
+        path="/v1/jobs/cancel",
+        endpoint=cancel_jobs,
+        body=wire.CancelAsk,
+        reply=wire.CancelSums,
+        example=wire.CancelAsk(queue="development", state=JobState.PENDING),
+    ),
+    route(
+        method="POST",
+        path="/v1/jobs/{job}/queue",
+        endpoint=change_queue,
+        body=wire.QueueAsk,
+        reply=wire.JobView,
+        example=wire.QueueAsk(queue="production"),
+    ),
     route(method="POST", path="/v1/jobs/{job}/hold", endpoint=hold_job, reply=wire.JobView),
     route(method="POST", path="/v1/jobs/{job}/release", endpoint=release_job, reply=wire.JobView),
     route(method="GET", path="/v1/jobs/{job}/logs", endpoint=job_logs, reply=wire.Story),

@@ -10,14 +10,15 @@ from starlette.responses import Response
 
 from qpud import __version__
 from qpud.api import views, wire
-from qpud.api.bodies import decoder_of, optional
+from qpud.api.bodies import decode, decoder_of, optional
 from qpud.api.parts import Parts
 from qpud.api.query import read_query, selected_resource
 from qpud.api.reply import Json
 from qpud.api.route import Dialect, Route
-from qpud.core import verbs
+from qpud.core import report, verbs
 
 _drain_ask = decoder_of(wire.DrainAsk)
+_reservation_ask = decoder_of(wire.ReservationAsk)
 
 
 async def show_queue(parts: Parts, request: Request) -> Response:
@@ -25,6 +26,17 @@ async def show_queue(parts: Parts, request: Request) -> Response:
     who, _ = parts.caller(request), read_query(request, wire.ResourceQuery)
     entries = await parts.service.queue(who, selected_resource(request))
     return Json(wire.QueueView(queue=[views.queue_line(entry) for entry in entries]))
+
+
+async def show_shares(parts: Parts, request: Request) -> Response:
+    """Shares entitled and served, live: accounts, users and sessions in each tier of each resource."""
+    who, _ = parts.caller(request), read_query(request, wire.ResourceQuery)
+    found = await parts.service.shares(who, selected_resource(request))
+    daemon = parts.service.policy.daemon
+    lines = [wire.ShareLine(**msgspec.structs.asdict(share)) for share in found]
+    return Json(
+        wire.SharesView(scheduler_type=daemon.scheduler_type, fair_share_by=daemon.fair_share_by, shares=lines)
+    )
 
 
 async def list_resources(parts: Parts, request: Request) -> Response:
@@ -56,9 +68,52 @@ async def drain(parts: Parts, request: Request) -> Response:
     return Json(views.resource_line(await parts.service.drain(who, request.path_params["name"], ask.reason)))
 
 
+async def down(parts: Parts, request: Request) -> Response:
+    """Take the resource out of service, across restarts too; the slice in flight is cut. Administrators only."""
+    who = parts.caller(request)
+    ask: wire.DrainAsk = optional(_drain_ask, await request.body(), wire.DrainAsk())
+    return Json(views.resource_line(await parts.service.down(who, request.path_params["name"], ask.reason)))
+
+
 async def resume(parts: Parts, request: Request) -> Response:
-    """Undo a drain. Administrators only."""
+    """Undo a drain or a down. Administrators only."""
     return Json(views.resource_line(await parts.service.resume(parts.caller(request), request.path_params["name"])))
+
+
+async def list_reservations(parts: Parts, request: Request) -> Response:
+    """All reservations that are not over, the earliest first."""
+    parts.caller(request)
+    lines = [views.reservation_view(one) for one in await parts.service.reservations()]
+    return Json(wire.ReservationList(reservations=lines))
+
+
+async def reserve(parts: Parts, request: Request) -> Response:
+    """Reserve a resource for a window of time. Administrators only."""
+    who, ask = parts.caller(request), decode(_reservation_ask, await request.body())
+    made = await parts.service.reserve(
+        who,
+        verbs.Reserve(
+            name=ask.name,
+            resource=ask.resource or selected_resource(request),
+            starts_at=wire.seconds(ask.starts_at),
+            duration_seconds=ask.duration_seconds,
+            accounts=tuple(ask.accounts),
+            users=tuple(_known_user(parts, user) for user in ask.users),
+            duty=ask.duty,
+        ),
+    )
+    return Json(views.reservation_view(made), 201)
+
+
+def _known_user(parts: Parts, user: str | int) -> str:
+    """The user's name, as sessions have it. Raises: NotFound."""
+    return parts.user_name(parts.user_id(user) or 0)
+
+
+async def unreserve(parts: Parts, request: Request) -> Response:
+    """Delete a reservation, also one that is active. Administrators only."""
+    gone = await parts.service.unreserve(parts.caller(request), request.path_params["name"])
+    return Json(views.reservation_view(gone))
 
 
 async def info(parts: Parts, request: Request) -> Response:
@@ -112,11 +167,35 @@ async def account_jobs(parts: Parts, request: Request) -> Response:
     return Json(wire.JobSumPage(jobs=lines, total=total))
 
 
+async def account_report(parts: Parts, request: Request) -> Response:
+    """What slices used, from the ledger: charges by day, user, account, Slurm job, session, job, queue, resource."""
+    who, which = parts.caller(request), _report_filter(parts, request)
+    found = await parts.service.account_report(who, which)
+    drivers = {name: str(resource.driver) for name, resource in parts.service.policy.resources.items()}
+    return Json(views.report_page(which, found, parts.user_name, drivers))
+
+
+def _report_filter(parts: Parts, request: Request) -> report.ReportFilter:
+    ask, selected = read_query(request, wire.ReportQuery), selected_resource(request)
+    return report.ReportFilter(
+        by=report.groups(ask.by) or report.DEFAULT_GROUPS,
+        user_ids=parts.user_ids(ask.user),
+        accounts=ask.account,
+        queues=ask.queue,
+        resources=ask.resource or ((selected,) if selected else ()),
+        sessions=ask.session,
+        slurm_jobs=ask.slurm_job,
+        start=wire.instant(ask.start),
+        end=wire.instant(ask.end),
+        limit=ask.limit,
+        offset=ask.offset,
+    )
+
+
 def _accounting(parts: Parts, request: Request) -> verbs.AccountingFilter:
     ask = read_query(request, wire.AccountingQuery)
-    found = (parts.user_id(user) for user in ask.user)
     return verbs.AccountingFilter(
-        user_ids=tuple(user for user in found if user is not None),
+        user_ids=parts.user_ids(ask.user),
         session_id=ask.session,
         slurm_job_id=ask.slurm_job_id,
         states=ask.state,
@@ -131,6 +210,7 @@ route = partial(Route, dialect=Dialect.NATIVE)
 
 ROUTES = (
     route(method="GET", path="/v1/queue", endpoint=show_queue, query=wire.ResourceQuery, reply=wire.QueueView),
+    route(method="GET", path="/v1/shares", endpoint=show_shares, query=wire.ResourceQuery, reply=wire.SharesView),
     route(method="GET", path="/v1/resources", endpoint=list_resources, reply=wire.ResourceList),
     route(method="GET", path="/v1/resources/{name}/spec", endpoint=show_spec, reply=wire.SpecView),
     route(
@@ -141,7 +221,26 @@ ROUTES = (
         reply=wire.ResourceLine,
         example=wire.DrainAsk(reason="laser alignment until 14:00"),
     ),
+    route(
+        method="POST",
+        path="/v1/resources/{name}/down",
+        endpoint=down,
+        body=wire.DrainAsk,
+        reply=wire.ResourceLine,
+        example=wire.DrainAsk(reason="vacuum is gone"),
+    ),
     route(method="POST", path="/v1/resources/{name}/resume", endpoint=resume, reply=wire.ResourceLine),
+    route(method="GET", path="/v1/reservations", endpoint=list_reservations, reply=wire.ReservationList),
+    route(
+        method="POST",
+        path="/v1/reservations",
+        endpoint=reserve,
+        body=wire.ReservationAsk,
+        reply=wire.ReservationView,
+        status=201,
+        example=wire.ReservationAsk(name="qa-monday", resource="FRESNEL", duration_seconds=3600.0, duty="qa"),
+    ),
+    route(method="DELETE", path="/v1/reservations/{name}", endpoint=unreserve, reply=wire.ReservationView),
     route(method="GET", path="/v1/info", endpoint=info, reply=wire.Info),
     route(method="POST", path="/v1/reconfigure", endpoint=reconfigure, reply=wire.Reconfigured),
     route(
@@ -164,5 +263,12 @@ ROUTES = (
         endpoint=account_jobs,
         query=wire.AccountingQuery,
         reply=wire.JobSumPage,
+    ),
+    route(
+        method="GET",
+        path="/v1/accounting/report",
+        endpoint=account_report,
+        query=wire.ReportQuery,
+        reply=wire.ReportPage,
     ),
 )

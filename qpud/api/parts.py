@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -55,3 +55,8 @@ class Parts:
         if found is None:
             raise NotFound(f"user {user[:40]!r} does not exist on this system")
         return found
+
+    def user_ids(self, users: Iterable[str]) -> tuple[int, ...]:
+        """The uids of users. Raises: NotFound for one that the system does not know."""
+        found = (self.user_id(user) for user in users)
+        return tuple(user for user in found if user is not None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -10,7 +10,8 @@ from qpud.api import wire
 from qpud.api.wire import moment
 from qpud.core import verbs
 from qpud.core.job import Job
-from qpud.core.policy import QueuePolicy
+from qpud.core.policy import UNLIMITED_SECONDS, QueuePolicy
+from qpud.core.report import Charges, Group, Report, ReportFilter, ReportRow
 from qpud.core.session import Session, idle_deadline
 
 Names = Callable[[int], str]
@@ -138,7 +139,59 @@ def queue_policy_line(queue: QueuePolicy) -> wire.QueuePolicyLine:
         slice_seconds=queue.slice_seconds,
         max_shots=queue.max_shots,
         max_submit_jobs=queue.max_submit_jobs,
+        max_jobs_per_user=queue.max_jobs_per_user,
+        max_qpu_seconds_per_day=_limited(queue.max_qpu_seconds_per_day),
+        time_limit=_limited(queue.time_limit),
+        allow_accounts=list(queue.allow_accounts),
+        deny_accounts=list(queue.deny_accounts),
+        allow_groups=list(queue.allow_groups),
+        deny_groups=list(queue.deny_groups),
         partitions=list(queue.partitions) or [queue.name],
+    )
+
+
+def _limited(seconds: float) -> float | None:
+    return seconds if seconds < UNLIMITED_SECONDS else None
+
+
+def cancel_sums(done: verbs.Cancellations, names: Names) -> wire.CancelSums:
+    """The truth about a cancel of many."""
+    return wire.CancelSums(
+        dry_run=done.is_dry,
+        matched=done.matched,
+        canceled=done.canceled,
+        stopping=done.stopping,
+        ended=done.ended,
+        jobs=[_canceled_line(one, names) for one in done.jobs],
+    )
+
+
+def _canceled_line(one: verbs.Cancellation, names: Names) -> wire.CanceledLine:
+    return wire.CanceledLine(
+        id=one.job.id,
+        user=names(one.job.user_id),
+        before=one.before,
+        state=one.job.state,
+        shots=one.job.shots,
+        shots_done=one.job.shots_done,
+        message=one.message,
+    )
+
+
+def reservation_view(reserved: verbs.Reserved) -> wire.ReservationView:
+    """A reservation as everybody may see it."""
+    one = reserved.reservation
+    return wire.ReservationView(
+        name=one.name,
+        resource=one.resource,
+        starts_at=moment(one.starts_at),
+        ends_at=moment(one.ends_at),
+        active=reserved.is_active,
+        accounts=list(one.accounts),
+        users=list(one.users),
+        duty=one.duty,
+        created_by=one.created_by,
+        created_at=moment(one.created_at),
     )
 
 
@@ -156,3 +209,30 @@ def user_line(one: verbs.UserSum, names: Names) -> wire.UserLine:
         session_seconds=one.session_seconds,
         states=[wire.StateLine(**msgspec.structs.asdict(state)) for state in one.states],
     )
+
+
+def report_page(which: ReportFilter, found: Report, names: Names, drivers: Mapping[str, str]) -> wire.ReportPage:
+    """A report; `drivers` tells the type of each resource that is configured now."""
+    return wire.ReportPage(
+        by=list(which.by),
+        start=moment(which.start),
+        end=moment(which.end),
+        rows=[_report_line(row, names, drivers) for row in found.rows],
+        total=wire.ReportLine(**_charges(found.total)),  # type: ignore[arg-type]
+        next=found.next,
+    )
+
+
+def _report_line(row: ReportRow, names: Names, drivers: Mapping[str, str]) -> wire.ReportLine:
+    fields: dict[str, object] = {str(group): value for group, value in row.key.items()}
+    if Group.USER in row.key:
+        user_id = row.key[Group.USER]
+        fields |= {"user": names(user_id), "user_id": user_id}  # type: ignore[arg-type]
+    if Group.RESOURCE in row.key:
+        fields["resource_type"] = drivers.get(str(row.key[Group.RESOURCE]))
+    return wire.ReportLine(**fields, **_charges(row.charges))  # type: ignore[arg-type]
+
+
+def _charges(charges: Charges) -> dict[str, object]:
+    times = {name: moment(getattr(charges, name)) for name in ("submitted_at", "started_at", "ended_at")}
+    return msgspec.structs.asdict(charges) | times

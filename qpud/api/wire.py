@@ -1,18 +1,20 @@
 """The native dialect's wire types. Times are RFC 3339 in UTC, uids are numbers, users are names.
 
-Bodies tolerate unknown fields; query strings do not, because a misspelt filter would be silently ignored.
+Bodies tolerate unknown fields; query strings and filters do not, because a misspelt one would be silently ignored.
 `qpud/api/openapi.py` makes the document from these types, so their docstrings are part of the API.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
+from qpud.core.errors import BadRequest
 from qpud.core.job import JobState
+from qpud.core.report import DEFAULT_ROWS, MOST_ROWS, Group
 from qpud.core.session import Hint
 
 Shots = Annotated[int, Meta(ge=1, le=2**31 - 1)]
@@ -22,6 +24,8 @@ Whole = Annotated[int, Meta(ge=-(2**53), le=2**53)]
 Variable = Whole | float | list[Whole | float] | dict[str, Whole]
 """A number, a list of numbers, or the atoms of a mappable register."""
 Tags = Annotated[list[Name], Meta(max_length=32)]
+Day = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, examples=["2026-11-24", "2026-11-24T10:00:00Z"])]
+"""A moment in a query string: a date is its first moment, a time without zone is UTC."""
 
 
 def moment(at: float | None) -> datetime | None:
@@ -36,6 +40,16 @@ def seconds(at: datetime | None) -> float | None:
     if at is None:
         return None
     return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+
+
+def instant(day: str | None) -> float | None:
+    """A `Day` as seconds since the epoch. Raises: BadRequest when it is none."""
+    if day is None:
+        return None
+    try:
+        return seconds(datetime.fromisoformat(day))
+    except (ValueError, OverflowError):
+        raise BadRequest(f"{day[:40]!r} is no time: write it as 2026-11-24 or 2026-11-24T10:00:00Z, UTC") from None
 
 
 class SessionAsk(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,6 +159,53 @@ class CancelView(JobView, frozen=True, kw_only=True):
     message: str
 
 
+class CancelAsk(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which unfinished jobs to cancel: at least one field beside `dry_run`, which only tells which they are."""
+
+    user: str | Whole | None = None
+    queue: str | None = None
+    resource: str | None = None
+    session: str | None = None
+    state: JobState | None = None
+    name: str | None = None
+    batch: str | None = None
+    dry_run: bool = False
+
+
+class CanceledLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One job of a cancel of many: the state found, the state now, what had run, and what it came to."""
+
+    id: int
+    user: str
+    before: JobState
+    state: JobState
+    shots: int
+    shots_done: int
+    message: str
+
+
+class CancelSums(msgspec.Struct, frozen=True, kw_only=True):
+    """The truth about a cancel of many: `matched` = `canceled` + `stopping` + `ended`, unless it was a dry run.
+
+    Canceled ones run no more, stopping ones have a slice in flight that is ending, ended ones had ended otherwise
+    before. The first 1000 are listed, oldest first.
+    """
+
+    dry_run: bool
+    matched: int
+    canceled: int
+    stopping: int
+    ended: int
+    jobs: list[CanceledLine]
+
+
+class QueueAsk(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Another queue for a job, from its next slice on; `override` passes over the limits of the queue."""
+
+    queue: str
+    override: bool = False
+
+
 class Line(msgspec.Struct, frozen=True, kw_only=True):
     """One sentence of a job's story."""
 
@@ -245,13 +306,49 @@ class SpecView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DrainAsk(msgspec.Struct, frozen=True, kw_only=True):
-    """Why the resource is drained, for its users."""
+    """Why the resource is drained or down, for its users."""
 
     reason: Name = ""
 
 
+class ReservationAsk(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A window for accounts, users or a duty, at least one of them; from `starts_at`, or from now on.
+
+    The duty `qa` is done by sessions with the account `duty:qa`, which only administrators may open.
+    """
+
+    name: Name
+    resource: str | None = None
+    starts_at: datetime | None = None
+    duration_seconds: Annotated[float, Meta(gt=0)]
+    accounts: list[Name] = []
+    users: list[str | Whole] = []
+    duty: Annotated[str, Meta(max_length=64, pattern="^[A-Za-z0-9_.-]*$")] = ""
+
+
+class ReservationView(msgspec.Struct, frozen=True, kw_only=True):
+    """A reservation; while it is active only its owners' jobs start on the resource."""
+
+    name: str
+    resource: str
+    starts_at: datetime | None
+    ends_at: datetime | None
+    active: bool
+    accounts: list[str]
+    users: list[str]
+    duty: str
+    created_by: str
+    created_at: datetime | None
+
+
+class ReservationList(msgspec.Struct, frozen=True, kw_only=True):
+    """All reservations that are not over, the earliest first."""
+
+    reservations: list[ReservationView]
+
+
 class QueuePolicyLine(msgspec.Struct, frozen=True, kw_only=True):
-    """A queue: its tier and limits."""
+    """A queue: its tier, its limits (null: none) and who may use it (empty: everybody)."""
 
     name: str
     priority_tier: int
@@ -259,6 +356,13 @@ class QueuePolicyLine(msgspec.Struct, frozen=True, kw_only=True):
     slice_seconds: float
     max_shots: int | None
     max_submit_jobs: int | None
+    max_jobs_per_user: int | None
+    max_qpu_seconds_per_day: float | None
+    time_limit: float | None
+    allow_accounts: list[str]
+    deny_accounts: list[str]
+    allow_groups: list[str]
+    deny_groups: list[str]
     partitions: list[str]
 
 
@@ -346,6 +450,79 @@ class JobSumPage(msgspec.Struct, frozen=True, kw_only=True):
     total: int
 
 
+class ReportLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One group of slices; what the report is not grouped by is absent. `resource_type` is the driver, now.
+
+    A job that ran in several rows counts in each, with its wait from submission to first slice. `submitted_at` is of
+    the first job, `started_at` of the first slice, `ended_at` of the last. What is wasted was thrown away when a slice
+    was cut, and is charged to nobody.
+    """
+
+    day: date | UnsetType = UNSET
+    user: str | UnsetType = UNSET
+    user_id: int | UnsetType = UNSET
+    account: str | UnsetType | None = UNSET
+    slurm_job: str | UnsetType | None = UNSET
+    session: str | UnsetType = UNSET
+    job: int | UnsetType = UNSET
+    queue: str | UnsetType = UNSET
+    resource: str | UnsetType = UNSET
+    resource_type: str | UnsetType | None = UNSET
+    jobs: int
+    slices: int
+    shots: int
+    qpu_seconds: float
+    setup_seconds: float
+    wasted_shots: int
+    wasted_seconds: float
+    wait_seconds: float
+    submitted_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+class ReportPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Some rows in the order of `by`, and the sums over all pages; `next` is the offset of the next page."""
+
+    by: list[Group]
+    start: datetime | None
+    end: datetime | None
+    rows: list[ReportLine]
+    total: ReportLine
+    next: int | None
+
+
+class ShareLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One contender: an account, a user or a session, of one tier of a resource. Parts go from 0 to 1.
+
+    `entitled` is due now, among those of the tier that have work; `served` is the part of what the tier was served
+    since the daemon started, `served_seconds` in QPU seconds. `owed_seconds` is what it is behind its due, negative:
+    ahead. `usage_seconds` is decayed; sessions have none. Others' sessions show no id.
+    """
+
+    resource: str
+    tier: int
+    kind: str
+    account: str | None
+    user: str | None
+    session: str | None
+    weight: float
+    entitled: float
+    served: float
+    served_seconds: float
+    owed_seconds: float
+    usage_seconds: float | None
+    is_active: bool
+
+
+class SharesView(msgspec.Struct, frozen=True, kw_only=True):
+    """Who shares; empty unless `scheduler_type` is share. At most 1000 lines for each resource."""
+
+    scheduler_type: str
+    fair_share_by: str
+    shares: list[ShareLine]
+
+
 class SessionQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which sessions."""
 
@@ -391,4 +568,22 @@ class AccountingQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     ended_after: datetime | None = None
     ended_before: datetime | None = None
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+    offset: Annotated[int, Meta(ge=0, le=2**31)] = 0
+
+
+class ReportQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which slices, by the time of their end, and grouped how: day, user, account, slurm_job, session, job, queue,
+    resource, several comma-separated; left out: day,user. Filters may hold several names; `end` is exclusive.
+    """
+
+    by: tuple[str, ...] = ()
+    user: tuple[str, ...] = ()
+    account: tuple[str, ...] = ()
+    queue: tuple[str, ...] = ()
+    resource: tuple[str, ...] = ()
+    session: tuple[str, ...] = ()
+    slurm_job: tuple[str, ...] = ()
+    start: Day | None = None
+    end: Day | None = None
+    limit: Annotated[int, Meta(ge=1, le=MOST_ROWS)] = DEFAULT_ROWS
     offset: Annotated[int, Meta(ge=0, le=2**31)] = 0

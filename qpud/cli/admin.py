@@ -1,4 +1,4 @@
-"""info, sessions, drain, resume, reconfigure: resources, sessions and the daemon itself."""
+"""info, sessions, drain, down, resume, reconfigure: resources, sessions and the daemon itself."""
 
 from __future__ import annotations
 
@@ -25,15 +25,32 @@ def add(verbs: Verbs, reach: argparse.ArgumentParser) -> None:
     sessions.add_argument("--all", action="store_true", help="closed ones too")
     sessions.add_argument("--close", metavar="ID", help="close this one; its unfinished jobs are canceled")
     sessions.set_defaults(verb=with_client(manage_sessions))
-    drain = verbs.add_parser("drain", parents=[reach], help="start nothing more on a resource (administrators)")
-    drain.add_argument("resource", metavar="RESOURCE")
-    drain.add_argument("--reason", required=True, help="for those who wait")
-    drain.set_defaults(verb=with_client(drain_resource))
-    resume = verbs.add_parser("resume", parents=[reach], help="undo drain (administrators)")
+    for name, verb, text in (
+        ("drain", drain_resource, "start nothing more on a resource; the slice in flight ends (administrators)"),
+        ("down", take_down, "start nothing more on a resource; the slice in flight is cut (administrators)"),
+    ):
+        stop = verbs.add_parser(name, parents=[reach], help=text)
+        stop.add_argument("resource", metavar="RESOURCE")
+        stop.add_argument("--reason", required=True, help="for those who wait")
+        stop.set_defaults(verb=with_client(verb))
+    resume = verbs.add_parser("resume", parents=[reach], help="undo drain and down (administrators)")
     resume.add_argument("resource", metavar="RESOURCE")
     resume.set_defaults(verb=with_client(resume_resource))
     reconfigure = verbs.add_parser("reconfigure", parents=[reach], help="reload the policy file (administrators)")
     reconfigure.set_defaults(verb=with_client(reload_policy))
+
+
+LIMITS = (
+    ("MaxShots", "max_shots"),
+    ("MaxSubmitJobs", "max_submit_jobs"),
+    ("MaxJobsPerUser", "max_jobs_per_user"),
+    ("MaxQPUSecondsPerDay", "max_qpu_seconds_per_day"),
+    ("TimeLimit", "time_limit"),
+    ("AllowAccounts", "allow_accounts"),
+    ("DenyAccounts", "deny_accounts"),
+    ("AllowGroups", "allow_groups"),
+    ("DenyGroups", "deny_groups"),
+)
 
 
 def print_info(client: Client, args: argparse.Namespace) -> int:
@@ -56,12 +73,14 @@ def _resource_row(one: dict[str, Any]) -> list[object]:
 
 
 def _queue_row(one: dict[str, Any]) -> list[object]:
-    limits = [
-        f"{name}={one[key]}"
-        for name, key in (("MaxShots", "max_shots"), ("MaxSubmitJobs", "max_submit_jobs"))
-        if one.get(key) is not None
-    ]
+    limits = [f"{name}={_limit(one[key])}" for name, key in LIMITS if one.get(key) not in (None, [])]
     return [one["name"], one["priority_tier"], one["preempt_mode"], duration(one["slice_seconds"]), " ".join(limits)]
+
+
+def _limit(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(value)
+    return f"{value:g}" if isinstance(value, float) and value < 1e6 else f"{value:.0f}"
 
 
 def manage_sessions(client: Client, args: argparse.Namespace) -> int:
@@ -83,30 +102,38 @@ def _session_row(one: dict[str, Any]) -> list[object]:
 
 def drain_resource(client: Client, args: argparse.Namespace) -> int:
     """Drain a resource."""
-    answer = _administer(client, f"/v1/resources/{segment(args.resource)}/drain", {"reason": args.reason})
+    answer = administer(client, "POST", f"/v1/resources/{segment(args.resource)}/drain", {"reason": args.reason})
     emit(args, answer, lambda: f"{answer['name']} is drained: {args.reason}")
+    return Exit.OK
+
+
+def take_down(client: Client, args: argparse.Namespace) -> int:
+    """Take a resource down."""
+    answer = administer(client, "POST", f"/v1/resources/{segment(args.resource)}/down", {"reason": args.reason})
+    emit(args, answer, lambda: f"{answer['name']} is down: {args.reason}")
     return Exit.OK
 
 
 def resume_resource(client: Client, args: argparse.Namespace) -> int:
     """Resume a resource."""
-    answer = _administer(client, f"/v1/resources/{segment(args.resource)}/resume")
+    answer = administer(client, "POST", f"/v1/resources/{segment(args.resource)}/resume")
     emit(args, answer, lambda: f"{answer['name']} is {answer['state']}")
     return Exit.OK
 
 
 def reload_policy(client: Client, args: argparse.Namespace) -> int:
     """Reload the policy file whole, or learn why it was refused whole."""
-    answer = _administer(client, "/v1/reconfigure")
+    answer = administer(client, "POST", "/v1/reconfigure")
     for warning in answer["warnings"]:
         note(warning)
     emit(args, answer, lambda: "the policy file is in force")
     return Exit.OK
 
 
-def _administer(client: Client, path: str, body: Any = None) -> Any:
+def administer(client: Client, method: str, path: str, body: Any = None) -> Any:
+    """Send what only an administrator may ask, and name the Unix socket if it is not used."""
     try:
-        return client.post(path, body)
+        return client.call(method, path, body=body)
     except Refusal as refusal:
         if refusal.code is Exit.NOT_ALLOWED and client.place.socket is None:
             raise Stop(f"{refusal.message}; {client.place} is not a Unix socket: use --socket", refusal.code) from None

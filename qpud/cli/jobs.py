@@ -1,4 +1,4 @@
-"""queue, show, cancel, hold, release, logs, result: verbs on jobs."""
+"""queue, show, cancel, update, hold, release, logs, result: verbs on jobs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from qpud.cli import steer
 from qpud.cli.client import Client, segment
 from qpud.cli.connect import persistently, with_client
 from qpud.cli.exits import Exit, Stop
@@ -33,15 +34,32 @@ def add(verbs: Verbs, reach: argparse.ArgumentParser) -> None:
     queue.set_defaults(verb=with_client(print_queue))
     for name, verb, text in (
         ("show", show, "all about jobs, with the reason explained"),
-        ("cancel", cancel, "stop jobs; tells what had run already"),
         ("hold", hold, "keep jobs from starting further slices"),
         ("release", release, "undo hold"),
     ):
         parser = verbs.add_parser(name, parents=[reach], help=text)
         parser.add_argument("jobs", nargs="+", metavar="JOB", help="job id")
         parser.set_defaults(verb=with_client(verb))
+    _add_cancel(verbs, reach)
+    _add_update(verbs, reach)
     _add_logs(verbs, reach)
     _add_result(verbs, reach)
+
+
+def _add_cancel(verbs: Verbs, reach: argparse.ArgumentParser) -> None:
+    text = "stop jobs, named or selected; tells what had run already"
+    parser = verbs.add_parser("cancel", parents=[reach], help=text)
+    parser.add_argument("jobs", nargs="*", metavar="JOB", help="job id")
+    steer.add_filters(parser)
+    parser.set_defaults(verb=with_client(cancel))
+
+
+def _add_update(verbs: Verbs, reach: argparse.ArgumentParser) -> None:
+    parser = verbs.add_parser("update", parents=[reach], help="give jobs another queue (administrators)")
+    parser.add_argument("jobs", nargs="+", metavar="JOB", help="job id")
+    parser.add_argument("--queue", required=True, metavar="NAME", help="from the next slice on")
+    parser.add_argument("--override", action="store_true", help="past the limits of that queue")
+    parser.set_defaults(verb=with_client(steer.change_queue))
 
 
 def _add_logs(verbs: Verbs, reach: argparse.ArgumentParser) -> None:
@@ -105,7 +123,9 @@ def _explained(client: Client, ref: str) -> dict[str, Any]:
 
 
 def cancel(client: Client, args: argparse.Namespace) -> int:
-    """Cancel each job and say what that did; exit 1 if one had already ended otherwise."""
+    """Cancel jobs, named or selected, and say what that did; exit 1 if one had already ended otherwise."""
+    if steer.has_filter(args):
+        return steer.cancel_selected(client, args)
     return _each(client, args, lambda client, job: client.post(_path(job) + "/cancel"), _cancel_text, _was_canceled)
 
 

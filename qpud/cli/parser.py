@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from qpud import __version__
-from qpud.cli import admin, jobs, run, serve, submit
+from qpud.cli import acct, admin, jobs, reservation, run, serve, shares, submit
 from qpud.cli.exits import MEANINGS, Exit
 
 DESCRIPTION = "qpud: the scheduler between Slurm and a quantum processor."
@@ -44,7 +44,10 @@ def build() -> argparse.ArgumentParser:
     submit.add(verbs, reach)
     jobs.add(verbs, reach)
     run.add(verbs, reach)
+    shares.add(verbs, reach)
+    acct.add(verbs, reach)
     admin.add(verbs, reach)
+    reservation.add(verbs, reach)
     return parser
 
 
@@ -62,6 +65,7 @@ def _epilog() -> str:
     codes = "\n".join(f"  {code.value:>3}  {meaning}" for code, meaning in MEANINGS.items())
     return (
         "Without --socket, --url, QPUD_SOCKET or QPUD_URL, the daemon is your own `qpud serve --dev`, else the\n"
-        "site's at /run/qpud/qpud.sock. Administration (drain, resume, reconfigure) needs the Unix socket.\n\n"
+        "site's at /run/qpud/qpud.sock. Administration (drain, down, resume, reconfigure, update, changes of\n"
+        "reservations) needs the Unix socket.\n\n"
         f"exit codes:\n{codes}\n\nqpud VERB --help tells more about each verb."
     )

@@ -10,6 +10,8 @@ WORDS: dict[str, str] = {
     "JobHeldAdmin": "held by an administrator",
     "ResourceDrained": "an administrator has drained the resource",
     "ResourceDown": "the resource is down",
+    "Reserved": "the resource is, or will soon be, reserved for others",
+    "MaxJobsPerUser": "as many jobs of the user have begun as the queue allows",
     "ResourceUnreachable": "a slice is in flight and the resource does not answer",
     "Preempted": "a higher tier has the resource; the job goes on afterwards",
     "Share": "its session has had its share for now; others of its tier are served first",
@@ -19,6 +21,7 @@ WORDS: dict[str, str] = {
     "CanceledByPreemption": "a higher tier took the resource, and its queue has PreemptMode=CANCEL",
     "SessionClosed": "its session was closed",
     "SessionExpired": "its session expired",
+    "TimeLimit": "it was charged more QPU seconds than TimeLimit of its queue",
     "InvalidSequence": "the resource cannot run this sequence",
     "ResourceFault": "the resource gave up on it",
 }

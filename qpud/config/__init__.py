@@ -5,6 +5,7 @@ keys      the keys of a section, derived from the fields of core/policy.py
 values    texts ⇄ durations, sizes, addresses
 read      sections → Policy, or ConfigError with every mistake
 mistakes  what is wrong and where, and the nearest valid name
+rule      the site's own scheduler, loaded
 checks    what concerns several keys; warnings
 show      Policy → text
 reload    what a running daemon takes over, and what needs a restart

@@ -7,8 +7,11 @@ from typing import NamedTuple
 
 from qpud.config.ini import Section
 from qpud.config.mistakes import Findings, nearest, without_password
+from qpud.config.rule import load_rule
 from qpud.config.values import is_loopback, write_duration, write_listen
+from qpud.core.errors import Invalid
 from qpud.core.policy import AuthType, DriverKind, Policy, ResourcePolicy, TcpListen, UnixListen
+from qpud.core.schedulers import BUILT_IN
 
 _SHELL_NAME = re.compile(r"^[A-Za-z_]\w*$", re.ASCII)
 
@@ -57,6 +60,11 @@ def _check_defaults(policy: Policy, section: Section, findings: Findings) -> Non
 
 def _check_daemon(policy: Policy, section: Section, findings: Findings) -> None:
     daemon = policy.daemon
+    try:
+        load_rule(daemon.scheduler_type)
+    except Invalid as error:
+        close = nearest(daemon.scheduler_type, BUILT_IN)
+        _Place(section, "SchedulerType", daemon.scheduler_type).complain(findings, error.message, near=close)
     if not daemon.listen and "listen" in section.entries:
         _Place(section, "Listen", "").complain(findings, "names no address")
     if daemon.validation_wait > daemon.validation_timeout:

@@ -21,19 +21,19 @@ def load_rule(scheduler_type: str) -> Rule | None:
             qpud.schedulers. The module is found on PYTHONPATH.
 
     Raises:
-        Invalid: There is no such class, it cannot be made, or it lacks what core.order.Rule asks for.
+        Invalid: There is no such class, it cannot be made, or it lacks what core.order.Rule asks for; the message
+            goes on after the key's name.
     """
     if scheduler_type in BUILT_IN:
         return None
-    what = f"SchedulerType {scheduler_type}"
     try:
         rule = _find(scheduler_type)()
     except Exception as error:  # whatever the site's code raises: one sentence, not a traceback
-        raise Invalid(f"{what} cannot be loaded ({type(error).__name__}: {error}); built in: {_known()}") from error
+        raise Invalid(f"cannot be loaded ({error}); built in are {', '.join(BUILT_IN)}") from error
     if not isinstance(getattr(rule, "runs_whole", None), bool):
-        raise Invalid(f"{what} lacks the attribute runs_whole, True or False")
+        raise Invalid("lacks the attribute runs_whole, True or False")
     if not callable(getattr(rule, "key", None)) or len(inspect.signature(rule.key).parameters) != 3:
-        raise Invalid(f"{what} lacks the method key(job, session, tier)")
+        raise Invalid("lacks the method key(job, session, tier)")
     return rule
 
 
@@ -47,7 +47,3 @@ def _find(name: str) -> type[Rule]:
             loaded: type[Rule] = entry.load()
             return loaded
     raise LookupError(f"no entry point {name} in the group {ENTRY_POINTS}")
-
-
-def _known() -> str:
-    return ", ".join(BUILT_IN)

@@ -18,10 +18,12 @@ from qpud.core.pace import Pace
 from qpud.core.plan import Rank, may_run, rank, tier
 from qpud.core.policy import Policy, ResourcePolicy
 from qpud.core.queue import PendingQueue
+from qpud.core.reservations import Outlook, Reservation
 from qpud.core.schedulers import make_order
-from qpud.core.session import Session
+from qpud.core.session import Hint, Session
 from qpud.core.slices import Slice
 from qpud.core.slicing import SliceLengths
+from qpud.core.tally import Tally
 from qpud.core.usage import Usage
 from qpud.core.verbs import Forecast
 
@@ -34,7 +36,7 @@ class Flight:
         leaving: The job that had it before, while the end of its last slice is being committed.
         slice: The committed slice in flight.
         state: up, down, unreachable: the driver's word. `message` says more.
-        drained: The administrator's reason, or None.
+        drained: The administrator's reason why nothing starts, or None; `is_down` if the slice in flight is cut too.
         pace: How fast it is.
         register: Hash of the loaded register; None if it is not known.
         sets_up: Whether the slice in flight had to load it.
@@ -47,6 +49,7 @@ class Flight:
         "began",
         "contested_at",
         "drained",
+        "is_down",
         "job_id",
         "leaving",
         "lengths",
@@ -73,6 +76,14 @@ class Flight:
         self.state = "up"
         self.message = ""
         self.drained: str | None = None
+        self.is_down = False
+
+    @property
+    def shown_state(self) -> str:
+        """The state as people see it: up, down, unreachable or drained."""
+        if self.drained is None:
+            return self.state
+        return "down" if self.is_down else "drained"
 
 
 class Book:
@@ -91,11 +102,14 @@ class Book:
         self.jobs: dict[int, Job] = {}
         self.stopping: dict[int, Reason] = {}  # why jobs in reason Canceling will end
         self.depths: Counter[tuple[str, str, str]] = Counter()  # (resource, queue, state) → unfinished jobs
+        self.tally = Tally()
+        self.reservations: dict[str, Reservation] = {}
         self.watches: dict[str, Watch] = {}  # session → what it did, of those that gave a hint
         self.loads: dict[tuple[str, int], Load] = {}  # (resource, tier) → what is submitted
         self.promises: dict[int, Forecast] = {}  # job that has not started → what was foreseen at its submission
         self.adrift: set[int] = set()  # jobs with a slice in flight at a resource that left the policy
         self._slurm: dict[tuple[int, str], str] = {}
+        self.interleaving: set[str] = set()  # open sessions that said that their nodes wait between short jobs
         self._of_session: dict[str, dict[int, None]] = {}
         self._rule = rule
         self._rank = partial(rank, queues=policy.queues)
@@ -109,6 +123,8 @@ class Book:
         self.sessions[session.id] = session
         if session.hint or session.expected_qpu_seconds or session.expected_classical_seconds:
             self.watches.setdefault(session.id, Watch())
+        if session.hint in (Hint.CC_HEAVY, Hint.QC_BALANCED):
+            self.interleaving.add(session.id)
         if session.slurm_job_id is not None:
             self._slurm[(session.user_id, session.slurm_job_id)] = session.id
 
@@ -116,6 +132,7 @@ class Book:
         """Forget a closed session and its tokens."""
         session = self.sessions.pop(session_id, None)
         self.watches.pop(session_id, None)
+        self.interleaving.discard(session_id)
         if session is not None and session.slurm_job_id is not None:
             self._slurm.pop((session.user_id, session.slurm_job_id), None)
         for token in [token for token, owner in self.tokens.items() if owner == session_id]:
@@ -142,6 +159,8 @@ class Book:
         if (watch := self.watches.get(job.session_id)) is not None:
             watch.submitted(job.submitted_at)
         self.depths[(job.resource, job.queue, job.state)] += 1
+        session = self.sessions.get(job.session_id)
+        self.tally.add(job, (session.account if session else None) or "")
         self._file(job)
 
     def update_job(self, job: Job) -> None:
@@ -151,9 +170,13 @@ class Book:
             self._remove_job(old)
             return
         self.jobs[job.id] = job
-        if old.state is not job.state:
+        self.tally.replace(old, job)
+        if (old.queue, old.state) != (job.queue, job.state):
             self.depths[(job.resource, old.queue, old.state)] -= 1
             self.depths[(job.resource, job.queue, job.state)] += 1
+        if old.queue != job.queue and job.id not in self.adrift and self.has_resource(job):
+            self.pending[job.resource].quit(job.id)  # it competes in the tier of its new queue from now on
+            self.pending[job.resource].take(job)
         self._file(job)
 
     def claim(self, resource: str, job_id: int | None) -> None:
@@ -227,10 +250,9 @@ class Book:
         """The unfinished jobs of a session, oldest first."""
         return (self.jobs[job_id] for job_id in tuple(self._of_session.get(session_id, ())))
 
-    def unfinished_of_user(self, user_id: int, queue: str) -> int:
-        """How many unfinished jobs a user has in a queue: what MaxSubmitJobs limits."""
-        sessions = [session for session in self.sessions_of_user(user_id) if session.queue == queue]
-        return sum(len(self._of_session.get(session.id, ())) for session in sessions)
+    def outlook(self, resource: str, now: float) -> Outlook | None:
+        """What reservations leave of a resource from now on; None if there are none."""
+        return Outlook(self.reservations.values(), resource, now) if self.reservations else None
 
     def is_only_job(self, job: Job) -> bool:
         """Whether its session has no other unfinished job."""
@@ -302,6 +324,7 @@ class Book:
 
     def _remove_job(self, job: Job) -> None:
         del self.jobs[job.id]
+        self.tally.remove(job)
         self.stopping.pop(job.id, None)
         self.promises.pop(job.id, None)
         self.adrift.discard(job.id)

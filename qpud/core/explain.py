@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from qpud.core.bars import bar, begun
 from qpud.core.book import Book, Flight
 from qpud.core.job import Job, JobState, Reason
 from qpud.core.plan import BLOCKING, preempts
 from qpud.core.policy import Policy
+from qpud.core.reservations import moment
 from qpud.core.verbs import LogLine, SliceView
 
 Condition = Callable[[Job], bool]
@@ -20,8 +22,8 @@ _OWN = {
 }
 
 
-def reason(job: Job, book: Book) -> Reason:
-    """The one word for why an unfinished job waits; empty while it has the resource."""
+def reason(job: Job, book: Book, now: float) -> Reason:
+    """The one word for why an unfinished job waits now; empty while it has the resource."""
     flight = book.flights.get(job.resource)
     if job.reason in BLOCKING and not (job.reason is Reason.VALIDATING and _starts_nothing(flight)):
         return job.reason
@@ -31,7 +33,7 @@ def reason(job: Job, book: Book) -> Reason:
         return Reason.UNKNOWN
     if flight.job_id == job.id:
         return Reason.NONE
-    return _reason_outside(job, book, flight)
+    return _reason_outside(job, book, flight, now)
 
 
 def _starts_nothing(flight: Flight | None) -> bool:
@@ -39,11 +41,13 @@ def _starts_nothing(flight: Flight | None) -> bool:
     return flight is None or flight.drained is not None or flight.state != "up"
 
 
-def _reason_outside(job: Job, book: Book, flight: Flight) -> Reason:
-    if flight.drained is not None:
-        return Reason.DRAINED
-    if flight.state != "up":
-        return Reason.DOWN
+def _reason_outside(job: Job, book: Book, flight: Flight, now: float) -> Reason:
+    if flight.shown_state != "up":
+        return Reason.DRAINED if flight.shown_state == "drained" else Reason.DOWN
+    return bar(book, job, now) or _reason_in_turn(job, book)
+
+
+def _reason_in_turn(job: Job, book: Book) -> Reason:
     order, current = book.pending[job.resource], book.current(job.resource)
     if job.state is JobState.RUNNING and current is not None and order.tier_of(current) > order.tier_of(job):
         return Reason.PREEMPTED
@@ -52,9 +56,9 @@ def _reason_outside(job: Job, book: Book, flight: Flight) -> Reason:
     return Reason.SHARE if order.is_ahead(job) else Reason.PRIORITY
 
 
-def sentence(job: Job, book: Book, policy: Policy) -> str:
+def sentence(job: Job, book: Book, policy: Policy, now: float) -> str:
     """The reason in words."""
-    word = reason(job, book)
+    word = reason(job, book, now)
     if word in _OWN:
         return f"waits: {_OWN[word]}"
     flight = book.flights.get(job.resource)
@@ -62,7 +66,24 @@ def sentence(job: Job, book: Book, policy: Policy) -> str:
         return f"waits: resource {job.resource} is not configured any more"
     if word is Reason.NONE:
         return f"runs on {job.resource}: {job.shots_done} of {job.shots} shots done"
+    if word in (Reason.RESERVED, Reason.MAX_JOBS_PER_USER):
+        return f"waits: {_about_bar(word, job, book, now)}"
     return f"waits: {_about_resource(word, job, flight) or _about_others(job, book, policy)}"
+
+
+def _about_bar(word: Reason, job: Job, book: Book, now: float) -> str:
+    if word is Reason.MAX_JOBS_PER_USER:
+        number, limit = begun(book, job), book.policy.queues[job.queue].max_jobs_per_user
+        session = book.sessions.get(job.session_id)
+        jobs = f"{number} job{'s' * (number != 1)} of {session.user if session else 'the user'} in queue {job.queue}"
+        return f"{jobs} {'has' if number == 1 else 'have'} begun, MaxJobsPerUser is {limit}"
+    outlook = book.outlook(job.resource, now)
+    by = outlook.window(book.sessions.get(job.session_id)).by if outlook else None
+    if by is None:
+        return f"{job.resource} was reserved"
+    if by.starts_at <= now:
+        return f"{job.resource} is reserved for {by.owners} until {moment(by.ends_at)} (reservation {by.name})"
+    return f"not even one shot would end before reservation {by.name}, which begins at {moment(by.starts_at)}"
 
 
 def _about_resource(word: Reason, job: Job, flight: Flight) -> str:
@@ -70,7 +91,7 @@ def _about_resource(word: Reason, job: Job, flight: Flight) -> str:
     if word is Reason.DRAINED:
         return f"{job.resource} is drained ({flight.drained})"
     if word is Reason.DOWN:
-        return f"{job.resource} is down{more}"
+        return f"{job.resource} is down ({flight.drained})" if flight.is_down else f"{job.resource} is down{more}"
     if word is Reason.UNKNOWN:
         return f"{job.resource} does not answer{more}; what runs there is not lost"
     return ""
@@ -115,9 +136,9 @@ def _takes(job: Job, current: Job, book: Book, policy: Policy) -> bool:
     return preempts(order.tier_of(job), current, order.tier_of(current), policy.queues)
 
 
-def submitted(job: Job) -> LogLine:
-    """The first line of a job's story."""
-    where = f"queue {job.queue} of {job.resource}"
+def submitted(job: Job, queue: str) -> LogLine:
+    """The first line of a job's story; an administrator may have moved it to another queue since."""
+    where = f"queue {queue} of {job.resource}"
     return LogLine(at=job.submitted_at, text=f"submitted to {where}: {job.shots} shots, session {job.session_id}")
 
 
@@ -155,6 +176,13 @@ def _slice_text(view: SliceView, seconds: float) -> str:
     setup = f", {view.setup_seconds:g} s of them set-up" if view.setup_seconds else ""
     took = f"in {seconds:.3f} s ({view.qpu_seconds:g} QPU seconds{setup})"
     return f"slice {view.number}: {view.shots_done} of {view.shots} shots {took}, {view.state}"
+
+
+def would_cancel(job: Job, asked_before: bool) -> str:
+    """What a cancel would come to."""
+    if asked_before:
+        return f"job {job.id} was already asked to stop, the slice in flight is ending"
+    return f"job {job.id} would be canceled: {job.shots_done} of {job.shots} shots have run"
 
 
 def cancellation(found: Job, after: Job, asked_before: bool) -> str:

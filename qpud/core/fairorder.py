@@ -28,7 +28,7 @@ from qpud.core.plan import tier
 from qpud.core.policy import UNLIMITED_SECONDS, FairShareBy, Policy
 from qpud.core.session import Hint, Session
 from qpud.core.slicing import DEFAULT_SECONDS
-from qpud.core.usage import Usage
+from qpud.core.usage import Usage, of_account, of_member, of_user
 
 LONGEST_DETOUR = 64
 """Jobs of the loaded register that may overtake an older job of the same session in a row."""
@@ -274,10 +274,17 @@ class FairOrder:
             return
         charge(place[1], seconds)
         self._head_is_known = False
-        for above in _owners(place[1]):
-            self._usage.add(_usage_name(above), seconds, now)
+        self._record(job, seconds, now)
         if place[1].group.owner is not None:
             self._weigh_anew(self._tiers[place[0]].top, now)
+
+    def _record(self, job: Job, seconds: float, now: float) -> None:
+        """Users and accounts both: a reload may change FairShareBy."""
+        session = self._session_of(job.session_id)
+        if session is not None and seconds:
+            self._usage.add(of_user(session.user), seconds, now)
+            self._usage.add(of_account(session.account), seconds, now)
+            self._usage.add(of_member(session.user, session.account), seconds, now)
 
     # -- who goes next
     def choose(self, ask: Ask) -> Job | None:
@@ -520,7 +527,9 @@ def _owners(one: Contender) -> Iterator[Contender]:
 
 
 def _usage_name(one: Contender) -> str:
-    return f"{one.kind} {one.key}"
+    if one.kind == "account":
+        return of_account(one.key)
+    return of_member(one.key, one.group.owner.key) if one.group.owner else of_user(one.key)
 
 
 def _everybody(group: Group) -> Iterator[Contender]:
@@ -580,4 +589,4 @@ def _preference(leaf: Leaf, job: Job, ask: Ask, current: Leaf | None, quantum: f
     needs_setup = ask.register is not None and job.register_hash != ask.register
     level, weight = leaf.value
     due = (leaf.deadline(quantum) - leaf.group.virtual) * leaf.group.total
-    return (not stays, needs_setup, -level, -weight / job.shots_left, due, job.submitted_at, job.id)
+    return (needs_setup, -level, -weight / job.shots_left, not stays, due, job.submitted_at, job.id)

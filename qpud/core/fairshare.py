@@ -31,10 +31,11 @@ class Contender:
         weight: Units, > 0.
         start: Start tag, in QPU-seconds per unit.
         served: QPU-seconds charged so far.
+        owed: QPU-seconds that it was owed when it last ran out of work.
         members: Those that share what it gets; None for a session.
     """
 
-    __slots__ = ("group", "is_active", "key", "kind", "members", "served", "start", "weight")
+    __slots__ = ("group", "is_active", "key", "kind", "members", "owed", "served", "start", "weight")
 
     def __init__(self, group: Group, key: str, kind: str, weight: float) -> None:
         self.group = group
@@ -43,6 +44,7 @@ class Contender:
         self.weight = weight
         self.start = group.virtual
         self.served = 0.0
+        self.owed = 0.0
         self.is_active = False
         self.members: Group | None = None
 
@@ -122,23 +124,38 @@ class Group:
 
 
 def activate(contender: Contender | None) -> None:
-    """Give a contender work, and those it stands for: from now on it is owed its part."""
+    """Give a contender work, and those it stands for: from now on it is owed its part.
+
+    It comes back with what it had taken too much, as far as that has not been made up for meanwhile, and with what it
+    was owed when it left: whoever submits one job after the other is away at each boundary.
+    """
     while contender is not None and not contender.is_active:
         group = contender.group
+        lag = min(contender.lag_seconds, contender.owed)
         contender.is_active = True
-        contender.start = max(contender.start, group.virtual)
+        if group.active:
+            group.virtual -= lag / group.total
+        contender.start = group.virtual - lag / contender.weight
         group.total += contender.weight
         group.active[contender.key] = contender
         contender = group.owner
 
 
 def retire(contender: Contender | None) -> None:
-    """Take a contender without work out of the reckoning, and those it stood for if nobody else has work there."""
+    """Take a contender without work out of the reckoning, and those it stood for if nobody else has work there.
+
+    Virtual time steps by what it leaves behind, so that those who stay are owed, all together, nothing: nobody can
+    make up for what has gone (Stoica & Abdel-Wahab 1995, equation 18).
+    """
     while contender is not None and contender.is_active and not (contender.members and contender.members.active):
-        group = contender.group
+        group, lag = contender.group, contender.lag_seconds
         contender.is_active = False
+        contender.owed = max(0.0, lag)
         del group.active[contender.key]
         group.total = group.total - contender.weight if group.active else 0.0
+        if group.active:
+            group.virtual += lag / group.total
+            contender.start = group.virtual - lag / contender.weight
         contender = group.owner
 
 

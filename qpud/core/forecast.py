@@ -7,16 +7,17 @@ Slice by slice it would take minutes to foresee a queue of 100 000 jobs. In the 
     session    what stands before a job in its session; without shares, in the whole queue (line.py)
     slices     a job starts with a slice, typically in the middle between its due time and its deadline
     newcomers  meanwhile higher tiers and others of its tier bring more (load.py, passage.py)
+    windows    reservations of others push it back by their length
 
 The latest times hold in CONFIDENCE of all cases (passage.py). They reckon with the deadline and a slice more if others
 share, with a resource slower by the scatter of its pace, and with the scatter of what comes.
 
-Nothing is foreseen of cancels, of hints, of a lift by StarvationLimit.
+Nothing is foreseen of cancels, hints, MaxJobsPerUser and StarvationLimit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -29,12 +30,13 @@ from qpud.core.line import Work
 from qpud.core.order import Newcomers
 from qpud.core.passage import LARGEST_LOAD
 from qpud.core.plan import may_run
+from qpud.core.reservations import Reservation, owns
+from qpud.core.session import Session
 from qpud.core.survey import Survey, Tier
 from qpud.core.verbs import Forecast
 
 Closed = Sequence[tuple[float, float]]
 """Windows (begin, end) in which a job does not start, in order; seconds since the epoch."""
-ClosedTo = Callable[[Job], Closed]
 
 
 class _Lane(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -57,16 +59,15 @@ class Prospect:
         book: Everything unfinished.
         resource: Which one.
         now: Seconds since the epoch.
-        closed_to: When a job does not start: reservations of others.
     """
 
-    def __init__(self, book: Book, resource: str, now: float, closed_to: ClosedTo | None = None) -> None:
+    def __init__(self, book: Book, resource: str, now: float) -> None:
         self.at = now
         self.order = book.pending[resource]
         self._book = book
         self._resource = resource
         self._flight = book.flights[resource]
-        self._closed_to = closed_to
+        self._closed: dict[str, Closed] = {}  # session → reservations of others
         self._survey = Survey(book, resource, now)
         self._lanes: dict[Contender | int, _Lane] = {}
         self._length = len(self.order)
@@ -113,7 +114,7 @@ class Prospect:
         flight = self._flight
         if flight.state == "up" and flight.drained is None and may_run(job):
             return ""
-        return sentence(job, self._book, self._book.policy).removeprefix("waits: ")
+        return sentence(job, self._book, self._book.policy, self.at).removeprefix("waits: ")
 
     def _told(self, job: Job, lane: _Lane, first: float, ahead: float, length: float) -> Forecast:
         start: float | None
@@ -124,8 +125,7 @@ class Prospect:
         end, end_latest = self._end(job, lane, first, ahead, length)
         if job.state is JobState.RUNNING:
             start = start_latest = None
-        if self._closed_to is not None:
-            closed = self._closed_to(job)
+        if closed := self._closed_to(job):
             start, start_latest = after(self.at, start, closed), after(self.at, start_latest, closed)
             end, end_latest = after(self.at, end, closed), after(self.at, end_latest, closed)
         if self.order.newcomers is Newcomers.OTHER_SESSIONS and not self._has_session(job):
@@ -159,6 +159,19 @@ class Prospect:
         worst = (first + due) * self._survey.slower
         usual, latest = lane.tier.coming.times(middle, first + middle, worst, own)
         return self.at + usual, self.at + latest
+
+    def _closed_to(self, job: Job) -> Closed:
+        if not self._book.reservations:
+            return ()
+        known = self._closed.get(job.session_id)
+        if known is None:
+            session, all_of_them = self._book.sessions.get(job.session_id), self._book.reservations.values()
+            windows = ((one.starts_at, one.ends_at) for one in all_of_them if self._bars(one, session))
+            known = self._closed[job.session_id] = sorted(windows)
+        return known
+
+    def _bars(self, reservation: Reservation, session: Session | None) -> bool:
+        return reservation.resource == self._resource and not owns(reservation, session)
 
     def _has_session(self, job: Job) -> bool:
         holder = self._survey.grip.job

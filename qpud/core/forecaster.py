@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from qpud.core.book import Book
 from qpud.core.explain import sentence
-from qpud.core.forecast import ClosedTo, Prospect
+from qpud.core.forecast import Prospect
 from qpud.core.job import Job, JobState
 from qpud.core.verbs import Forecast
 
@@ -33,13 +33,9 @@ class Forecaster:
 
     Args:
         book: Everything unfinished.
-
-    Attributes:
-        closed_to: When a job does not start: reservations of others; None if there are none.
     """
 
     def __init__(self, book: Book) -> None:
-        self.closed_to: ClosedTo | None = None
         self._book = book
         self._prospects: dict[str, Prospect] = {}
 
@@ -54,7 +50,7 @@ class Forecaster:
         if job.id not in book.jobs:
             return None
         if job.resource not in book.flights:
-            return Forecast(None, None, None, None, sentence(job, book, book.policy).removeprefix("waits: "))
+            return Forecast(None, None, None, None, sentence(job, book, book.policy, now).removeprefix("waits: "))
         return self._prospect(job.resource, now).of(job)
 
     def promise(self, job: Job, now: float) -> None:
@@ -77,7 +73,7 @@ class Forecaster:
     def _prospect(self, resource: str, now: float) -> Prospect:
         known = self._prospects.get(resource)
         if known is None or not self._is_good(known, resource, now):
-            known = self._prospects[resource] = Prospect(self._book, resource, now, self.closed_to)
+            known = self._prospects[resource] = Prospect(self._book, resource, now)
         return known
 
     def _is_good(self, known: Prospect, resource: str, now: float) -> bool:

@@ -41,6 +41,8 @@ class Reason(enum.StrEnum):
     HELD_ADMIN = "JobHeldAdmin"
     DRAINED = "ResourceDrained"
     DOWN = "ResourceDown"
+    RESERVED = "Reserved"  # a reservation of others is active, or begins before even one shot could end
+    MAX_JOBS_PER_USER = "MaxJobsPerUser"  # so many jobs of the user in the queue have begun and not ended
     UNKNOWN = "ResourceUnreachable"  # a slice is in flight and the resource does not answer
     PREEMPTED = "Preempted"  # a higher tier has the resource, the job goes on afterwards
     SHARE = "Share"  # its session has had its share for now
@@ -50,6 +52,7 @@ class Reason(enum.StrEnum):
     PREEMPTION = "CanceledByPreemption"  # by a higher tier, where PreemptMode=CANCEL
     SESSION_CLOSED = "SessionClosed"
     SESSION_EXPIRED = "SessionExpired"
+    TIME_LIMIT = "TimeLimit"  # it was charged more QPU seconds than its queue allows
     INVALID = "InvalidSequence"
     FAULT = "ResourceFault"
 
@@ -81,6 +84,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     register_hash: str  # the loaded register: equal ones need no SetupSeconds between them
     shots: int
     shots_done: int = 0
+    qpu_seconds: float = 0.0  # charged so far, set-up included
     state: JobState = JobState.PENDING
     reason: Reason = Reason.NONE
     submitted_at: float

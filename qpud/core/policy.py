@@ -274,9 +274,15 @@ class QueuePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         float,
         Key("Slices are made longer while more than this part of their time is overhead, 0 to 1", above=0, at_most=1),
     ] = 0.1
-    time_limit: Annotated[float, Key("Most QPU seconds of one job", unit=Unit.SECONDS, above=0, unlimited=True)] = (
-        UNLIMITED_SECONDS
-    )
+    time_limit: Annotated[
+        float,
+        Key(
+            "Most QPU seconds of one job: it is refused if it needs more, and ends once it had so many",
+            unit=Unit.SECONDS,
+            above=0,
+            unlimited=True,
+        ),
+    ] = UNLIMITED_SECONDS
     max_shots: Annotated[int | None, Key("Most shots of one job, or UNLIMITED", at_least=1, none="UNLIMITED")] = None
     max_submit_jobs: Annotated[
         int | None, Key("Most unfinished jobs of one user, or UNLIMITED", at_least=1, none="UNLIMITED")
@@ -288,8 +294,12 @@ class QueuePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_qpu_seconds_per_day: Annotated[
         float, Key("Most QPU seconds of one user and day (UTC)", unit=Unit.SECONDS, above=0, unlimited=True)
     ] = UNLIMITED_SECONDS
-    allow_accounts: Annotated[tuple[str, ...], Key("Accounts that may use the queue; empty: all")] = ()
-    deny_accounts: Annotated[tuple[str, ...], Key("Accounts that may not use the queue")] = ()
+    allow_accounts: Annotated[
+        tuple[str, ...], Key("Accounts that may use the queue, a session without account then may not; empty: all")
+    ] = ()
+    deny_accounts: Annotated[
+        tuple[str, ...], Key("Accounts that may not use the queue; a session without account may")
+    ] = ()
     allow_groups: Annotated[tuple[str, ...], Key("Groups whose users may use the queue; empty: all")] = ()
     deny_groups: Annotated[tuple[str, ...], Key("Groups whose users may not use the queue")] = ()
 

@@ -70,7 +70,9 @@ def _wrong(counts: object, shots: int, atoms: int | None) -> str:
     return f"{total} shots where {shots} were asked for" if total > shots else ""
 
 
-def after_slice(job: Job, outcome: Outcome, attempts: int, stopping: Reason | None, now: float) -> Verdict:
+def after_slice(
+    job: Job, outcome: Outcome, attempts: int, stopping: Reason | None, now: float, charged: float = 0.0
+) -> Verdict:
     """Take a job past a slice.
 
     Args:
@@ -79,9 +81,11 @@ def after_slice(job: Job, outcome: Outcome, attempts: int, stopping: Reason | No
         attempts: Fruitless slices in a row before this one.
         stopping: Why it is asked to stop, if known.
         now: Seconds since the epoch.
+        charged: QPU seconds that the slice costs the job.
     """
     shots = sum(outcome.counts.values())
-    later = msgspec.structs.replace(job, shots_done=job.shots_done + shots)
+    done, seconds = job.shots_done + shots, job.qpu_seconds + charged
+    later = msgspec.structs.replace(job, shots_done=done, qpu_seconds=seconds)
     if later.shots_left == 0:
         return Verdict(job=move(later, JobState.DONE, Reason.NONE, now))
     if job.reason is Reason.CANCELING:

@@ -14,16 +14,18 @@ from collections.abc import Callable
 
 import msgspec
 
+from qpud.core.bars import admits, shots_before
 from qpud.core.book import Book, Flight
 from qpud.core.hints import doubt
 from qpud.core.job import Job, JobState, Reason, move
+from qpud.core.limits import number, time_limit
 from qpud.core.order import Ask, Order
 from qpud.core.pace import Pace
 from qpud.core.plan import may_run, preempt_mode, preempts
-from qpud.core.policy import PreemptMode
+from qpud.core.policy import Policy, PreemptMode
 from qpud.core.progress import Verdict, after_slice
 from qpud.core.session import Hint
-from qpud.core.slices import Charge, Outcome, Slice
+from qpud.core.slices import Charge, Outcome, OutcomeState, Slice
 from qpud.core.slicing import SliceLengths
 
 CUTTING = frozenset({PreemptMode.REQUEUE, PreemptMode.CANCEL})
@@ -43,7 +45,10 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Interruption(msgspec.Struct, frozen=True, kw_only=True):
-    """The slice in flight is to be cut for a higher tier: `at` seconds since the epoch, maybe past."""
+    """The slice in flight is to be cut, for a higher tier or since the resource is taken down.
+
+    `at` is seconds since the epoch, maybe past.
+    """
 
     at: float
     mode: PreemptMode  # REQUEUE or CANCEL
@@ -73,10 +78,11 @@ def decide(
         The next slice, or None if nothing may start.
     """
     flight, order = book.flights[resource], book.pending[resource]
-    if current is None or not may_run(current):
+    ask = _ask(book, resource, current, now)
+    if current is None or not may_run(current) or not (ask.admits is None or ask.admits(current)):
         current = None
         _let_go(flight, order)
-    ask = _ask(book, resource, current, now)
+        ask = msgspec.structs.replace(ask, current=None)
     if current is not None and _keeps(book, order, current, flight, now):
         chosen: Job | None = current
     else:
@@ -84,7 +90,7 @@ def decide(
     if chosen is None:
         return None
     is_overtaken = current is not None and chosen.id != current.id and order.tier_of(chosen) > order.tier_of(current)
-    shots = _shots(book, resource, chosen, shots_for)
+    shots = _before_reservations(book, chosen, _shots(book, resource, chosen, shots_for), now)
     return Choice(job=chosen, shots=shots, yielding=current if is_overtaken else None)
 
 
@@ -101,6 +107,7 @@ def _ask(book: Book, resource: str, current: Job | None, now: float) -> Ask:
         current=current,
         register=flight.register if flight.pace.setup_seconds > 0 else None,
         quanta=_lengths(book, flight).quanta,
+        admits=admits(book, resource, now),
     )
 
 
@@ -122,10 +129,20 @@ def _shots(book: Book, resource: str, job: Job, shots_for: Callable[[float], int
     if order.runs_whole:
         return job.shots_left
     session = book.sessions.get(job.session_id)
-    is_heavy = session is not None and session.hint is Hint.QC_HEAVY
+    # long slices spare set-up, but the nodes of sessions with classical phases would idle through them
+    is_heavy = session is not None and session.hint is Hint.QC_HEAVY and not book.interleaving
     lengths = _lengths(book, book.flights[resource])
     seconds = lengths.seconds(job.queue, is_heavy=is_heavy, is_contended=order.has_others(job))
     return min(job.shots_left, max(1, shots_for(seconds)))
+
+
+def _before_reservations(book: Book, job: Job, shots: int, now: float) -> int:
+    """So many shots, or fewer, as end before the next reservation of others begins."""
+    outlook = book.outlook(job.resource, now)
+    if outlook is None:
+        return shots
+    most = shots_before(book, job, outlook.window(book.sessions.get(job.session_id)))
+    return shots if most is None else max(1, min(shots, most))
 
 
 def _lengths(book: Book, flight: Flight) -> SliceLengths:
@@ -154,7 +171,7 @@ def begin(book: Book, resource: str, job_id: int, now: float) -> Job:
 
 
 def interruption(book: Book, resource: str, now: float) -> Interruption | None:
-    """Whether the slice in flight is to be cut for a higher tier; asked when something has changed.
+    """Whether the slice in flight is to be cut; asked when something has changed.
 
     Args:
         book: Everything unfinished.
@@ -163,6 +180,8 @@ def interruption(book: Book, resource: str, now: float) -> Interruption | None:
     """
     flight, order = book.flights[resource], book.pending[resource]
     current = book.current(resource)
+    if flight.is_down and current is not None:
+        return Interruption(at=now, mode=PreemptMode.REQUEUE)
     if current is None or order.runs_whole or preempt_mode(current, book.policy.queues) not in CUTTING:
         return None
     best = order.best_tier(_ask(book, resource, None, now))
@@ -199,12 +218,16 @@ def land(
     """
     job = book.jobs[ended.job_id]
     flight, order = book.flights[ended.resource], book.pending[ended.resource]
-    charge = charge_of(outcome, ended.shots, flight.pace, is_cut=is_cut)
+    # after a crash nobody remembers that the slice was cut: a cancel that its owner did not ask for was one
+    was_cut = is_cut or (outcome.state is OutcomeState.CANCELED and job.reason is not Reason.CANCELING)
+    charge = charge_of(outcome, ended.shots, flight.pace, is_cut=was_cut)
     order.charge(job, charge.qpu_seconds, now)
     flight.pace.learn(outcome)
-    verdict = after_slice(job, outcome, attempts, stopping, outcome.ended_at)
+    verdict = after_slice(job, outcome, attempts, stopping, outcome.ended_at, charged=charge.qpu_seconds)
     if is_cut:
         verdict = msgspec.structs.replace(verdict, fruitless=False)
+    if not verdict.job.is_terminal and verdict.job.qpu_seconds >= time_limit(job.queue, book.policy):
+        verdict = _ended_by_time_limit(verdict.job, book.policy, outcome.ended_at)
     if not verdict.job.is_terminal and _is_taken_from(book, ended.resource, job, now):
         verdict = _ended_by_preemption(verdict.job, outcome.ended_at)
     return Landing(verdict=verdict, charge=charge, doubt=_doubt(book, verdict.job, charge, now))
@@ -255,6 +278,13 @@ def _is_taken_from(book: Book, resource: str, job: Job, now: float) -> bool:
         return False
     best = order.best_tier(_ask(book, resource, None, now))
     return best is not None and best > order.tier_of(job)
+
+
+def _ended_by_time_limit(job: Job, policy: Policy, now: float) -> Verdict:
+    reached = f"its {number(job.qpu_seconds)} QPU seconds have reached TimeLimit"
+    limit = f"{number(time_limit(job.queue, policy))} of queue {job.queue}"
+    message = f"canceled with {job.shots_done} of {job.shots} shots: {reached} {limit}"
+    return Verdict(job=move(job, JobState.CANCELED, Reason.TIME_LIMIT, now), message=message)
 
 
 def _ended_by_preemption(job: Job, now: float) -> Verdict:

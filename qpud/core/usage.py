@@ -15,6 +15,21 @@ import msgspec
 from qpud.core.policy import UsageReset
 
 
+def of_user(name: str) -> str:
+    """The record of a user."""
+    return f"user {name}"
+
+
+def of_member(user: str, account: str | None) -> str:
+    """The record of a user inside one account."""
+    return f"user {user} of account {account or ''}"
+
+
+def of_account(name: str | None) -> str:
+    """The record of an account; None: of those without one."""
+    return f"account {name or ''}"
+
+
 class HourlyUsage(msgspec.Struct, frozen=True, kw_only=True):
     """QPU seconds charged to one user and account within one hour of the ledger."""
 

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from qpud.core.job import Job, JobState, Reason
+from qpud.core.reservations import Reservation
 from qpud.core.session import Hint, Session
 
 
@@ -92,6 +93,62 @@ class Cancellation(msgspec.Struct, frozen=True, kw_only=True):
     before: JobState
     asked_before: bool
     message: str
+
+
+class JobSelection(msgspec.Struct, frozen=True, kw_only=True):
+    """Which unfinished jobs to act on; None means any."""
+
+    user_id: int | None = None
+    queue: str | None = None
+    resource: str | None = None
+    session_id: str | None = None
+    state: JobState | None = None  # PENDING or RUNNING
+    name: str | None = None
+    batch_id: str | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it says nothing at all, and so means every job."""
+        return all(value is None for value in msgspec.structs.astuple(self))
+
+    def selects(self, job: Job) -> bool:
+        """Whether a job is meant."""
+        said = zip(self.__struct_fields__, msgspec.structs.astuple(self), strict=True)
+        return all(value is None or getattr(job, field) == value for field, value in said)
+
+
+class Cancellations(msgspec.Struct, frozen=True, kw_only=True):
+    """The truth about a cancel of many, in numbers: `matched` is the sum of the others, or all there is to a dry run.
+
+    `canceled` jobs will run no more, `stopping` ones have a slice in flight that is ending, `ended` ones had ended
+    otherwise before the wish arrived. `jobs` are the first 1000 of them, oldest first.
+    """
+
+    matched: int
+    canceled: int = 0
+    stopping: int = 0
+    ended: int = 0
+    is_dry: bool = False
+    jobs: list[Cancellation] = []
+
+
+class Reserve(msgspec.Struct, frozen=True, kw_only=True):
+    """Ask for a reservation: `starts_at` None means now, `resource` None the default one. Owners: at least one."""
+
+    name: str
+    resource: str | None = None
+    starts_at: float | None = None
+    duration_seconds: float
+    accounts: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
+    duty: str = ""
+
+
+class Reserved(msgspec.Struct, frozen=True, kw_only=True):
+    """A reservation, and whether it is active now."""
+
+    reservation: Reservation
+    is_active: bool
 
 
 class LogLine(msgspec.Struct, frozen=True, kw_only=True):

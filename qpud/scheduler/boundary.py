@@ -8,7 +8,8 @@ import msgspec
 
 from qpud.context import Context
 from qpud.core import explain, turns
-from qpud.core.job import Job, JobState
+from qpud.core.bars import freed
+from qpud.core.job import Job, JobState, Reason
 from qpud.core.progress import Verdict
 from qpud.core.slices import Charge, Outcome, OutcomeState, Slice, SliceState
 from qpud.store import jobs as jobs_sql
@@ -29,6 +30,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     outcome: Outcome | None
     verdict: Verdict
     charge: Charge | None = None  # None with the outcome
+    queue: str = ""  # of the job when the slice began: its charge belongs there
     note: str = ""  # a sentence for the job's story
 
 
@@ -70,9 +72,14 @@ def _store_end(transaction: Transaction, ended: Ended, spec_hash: str | None, no
         slices_sql.end(transaction, ended.slice, _STATES[outcome.state], outcome, spec_hash)
         jobs_sql.charge(transaction, job.id, charge.qpu_seconds, outcome.provenance)
         if shots or outcome.qpu_seconds:
-            slices_sql.add_to_ledger(transaction, ended.slice, job, outcome.ended_at, charge)
+            slices_sql.add_to_ledger(transaction, ended.slice, _as_charged(ended), outcome.ended_at, charge)
     jobs_sql.advance(transaction, job, shots)
     _store_story(transaction, ended, now)
+
+
+def _as_charged(ended: Ended) -> Job:
+    """The job in the queue that the slice ran in: it may have changed since."""
+    return msgspec.structs.replace(ended.verdict.job, queue=ended.queue or ended.verdict.job.queue)
 
 
 def _store_story(transaction: Transaction, ended: Ended, now: float) -> None:
@@ -82,7 +89,8 @@ def _store_story(transaction: Transaction, ended: Ended, now: float) -> None:
     if not job.is_terminal:
         return
     jobs_sql.finish(transaction, job, ended.verdict.message)
-    more = f": {ended.verdict.message}" if job.state is JobState.ERROR else ""
+    is_told = job.state is JobState.ERROR or job.reason is Reason.TIME_LIMIT
+    more = f": {ended.verdict.message}" if is_told else ""
     jobs_sql.add_event(transaction, job.id, now, f"{job.state} with {job.shots_done} of {job.shots} shots{more}")
 
 
@@ -111,10 +119,12 @@ def _publish_end(context: Context, ended: Ended, now: float) -> None:
     after = ended.verdict.job
     current = context.book.jobs[after.id]
     # the reason may have changed while the commit was under way: only shots and a final state are the slice's word
-    later = after if after.is_terminal else msgspec.structs.replace(current, shots_done=after.shots_done)
-    context.book.update_job(later)
+    news = {"shots_done": after.shots_done, "qpu_seconds": after.qpu_seconds}
+    later = after if after.is_terminal else msgspec.structs.replace(current, **news)
     if ended.outcome is not None and ended.charge is not None:
-        _count_slice(context, after, ended.outcome, ended.charge)
+        context.book.tally.charge(_as_charged(ended), ended.charge.qpu_seconds, ended.outcome.ended_at)
+        _count_slice(context, _as_charged(ended), ended.outcome, ended.charge)
+    context.book.update_job(later)
     if after.is_terminal:
         _publish_last(context, after, now)
     context.waiters.notify(after.id)
@@ -123,6 +133,8 @@ def _publish_end(context: Context, ended: Ended, now: float) -> None:
 def _publish_last(context: Context, job: Job, now: float) -> None:
     context.metrics.job_ended(job.resource, job.queue, job.state)
     context.drivers[job.resource].release(job.id)
+    for resource in freed(context.book, job):
+        context.wake(resource)
     session = context.book.sessions.get(job.session_id)
     if session is not None:
         context.book.sessions[session.id] = msgspec.structs.replace(session, last_used_at=now)

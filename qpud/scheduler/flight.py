@@ -84,7 +84,7 @@ class Crew:
         """Hand a committed slice to the resource and wait for its end, however long that takes."""
         request = self.request(flying, loaded, job)
         try:
-            device_id = None if self._is_stopped(job.id) else await self._launch(request, flying)
+            device_id = None if self._has_to_stay(job.id) else await self._launch(request, flying)
         except Refused as refused:
             self._context.metrics.driver_error(self._name, "refused")
             return Landed(outcome=None, refused=refused, note=f"{self._name} refused a slice: {refused.message}")
@@ -275,7 +275,7 @@ class Crew:
         self.in_the_dark = False
         flight = self._context.book.flights[self._name]
         flight.state, flight.message = "up", ""
-        self._context.metrics.resource_state(self._name, "drained" if flight.drained is not None else "up")
+        self._context.metrics.resource_state(self._name, flight.shown_state)
 
     async def _pause(self, attempt: int) -> None:
         await self._patiently(asyncio.sleep(_PATIENCE_SECONDS[min(attempt, len(_PATIENCE_SECONDS) - 1)]))
@@ -300,6 +300,10 @@ class Crew:
             )
         except QpudError as error:  # harmless: the tag finds the slice as well
             log.warning("device id not stored", extra={"resource": self._name, "why": error.message})
+
+    def _has_to_stay(self, job_id: int) -> bool:
+        """Whether a slice that was intended must not start: its job was asked to stop, or the resource taken down."""
+        return self._is_stopped(job_id) or self._context.book.flights[self._name].is_down
 
     def _is_stopped(self, job_id: int) -> bool:
         job = self._context.book.jobs.get(job_id)

@@ -93,7 +93,7 @@ class Runner:
         if start is None:
             await self._rest(is_settled=ended is None and planned is None)
             return None
-        return self._end(start.slice, await self._fly(start))
+        return self._end(start.slice, start.job.queue, await self._fly(start))
 
     async def _fly(self, start: Start) -> Landed:
         self._observe_gap(start)
@@ -115,7 +115,7 @@ class Runner:
             await self._drop(left)
             return None
         self._context.book.add_slice(left)
-        return self._end(left, await self._crew.adopt(left, await self._programs.get(job), job))
+        return self._end(left, job.queue, await self._crew.adopt(left, await self._programs.get(job), job))
 
     async def _drop(self, left: Slice) -> None:
         now, note = self._context.clock(), "its job had ended before"
@@ -150,7 +150,8 @@ class Runner:
         if ended is None or ended.verdict.job.is_terminal:
             return None
         now = self._context.book.jobs[ended.verdict.job.id]
-        return msgspec.structs.replace(now, shots_done=ended.verdict.job.shots_done)
+        after = ended.verdict.job
+        return msgspec.structs.replace(now, shots_done=after.shots_done, qpu_seconds=after.qpu_seconds)
 
     def _checked_choice(self, current: Job | None, spec: DeviceSpec) -> turns.Choice | None:
         """The best job whose verdict holds for this spec; those before it go to the checker."""
@@ -186,7 +187,7 @@ class Runner:
         )
 
     # -- what ended
-    def _end(self, ended: Slice, landed: Landed) -> Ended:
+    def _end(self, ended: Slice, queue: str, landed: Landed) -> Ended:
         book = self._context.book
         job = book.jobs[ended.job_id]
         if landed.outcome is None:
@@ -206,7 +207,14 @@ class Runner:
             if note:
                 log.info("wrong hint", extra={"resource": self._name, "session": job.session_id, "why": note})
         self._count_attempts(verdict)
-        return Ended(slice=ended, outcome=landed.outcome, verdict=verdict, charge=charge, note=landed.note or note)
+        return Ended(
+            slice=ended,
+            outcome=landed.outcome,
+            verdict=verdict,
+            charge=charge,
+            queue=queue,
+            note=landed.note or note,
+        )
 
     def _count_attempts(self, verdict: Verdict) -> None:
         if verdict.fruitless and not verdict.job.is_terminal:
@@ -330,5 +338,5 @@ class Runner:
             level, "resource state", extra={"resource": self._name, "state": state, "why": message or "it answers"}
         )
         flight.state, flight.message = state, message
-        self._context.metrics.resource_state(self._name, "drained" if flight.drained is not None else state)
+        self._context.metrics.resource_state(self._name, flight.shown_state)
         self._changed.set()

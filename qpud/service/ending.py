@@ -6,6 +6,7 @@ import contextlib
 
 import msgspec
 
+from qpud.core.bars import freed
 from qpud.core.errors import Conflict
 from qpud.core.job import Job, JobState, Reason, move
 from qpud.service.base import Verbs
@@ -70,4 +71,5 @@ class EndingVerbs(Verbs):
         if job.resource in context.drivers:
             context.drivers[job.resource].release(job.id)
         context.waiters.notify(job.id)
-        context.wake(job.resource)
+        for resource in (job.resource, *freed(context.book, job)):
+            context.wake(resource)

@@ -68,7 +68,9 @@ class JobVerbs(EndingVerbs):
         job = await self._job(who, ref)
         store = self._context.store
         slices, _spec = await queries.slices(store, job.id)
-        lines = [explain.submitted(job), *(await queries.events(store, job.id)), *explain.slice_lines(slices)]
+        session = self._context.book.sessions.get(job.session_id) or await queries.session(store, job.session_id)
+        first = explain.submitted(job, session.queue if session else job.queue)
+        lines = [first, *(await queries.events(store, job.id)), *explain.slice_lines(slices)]
         lines.sort(key=lambda line: line.at)
         job = self._context.book.jobs.get(job.id) or await self._job(who, ref)  # it may have ended meanwhile
         if not job.is_terminal:
@@ -184,10 +186,10 @@ class JobVerbs(EndingVerbs):
     def _explained(self, job: Job) -> Job:
         if job.is_terminal:
             return job
-        return msgspec.structs.replace(job, reason=explain.reason(job, self._context.book))
+        return msgspec.structs.replace(job, reason=explain.reason(job, self._context.book, self._context.clock()))
 
     def _explanation(self, job: Job) -> str:
-        return explain.sentence(job, self._context.book, self.policy)
+        return explain.sentence(job, self._context.book, self.policy, self._context.clock())
 
     async def _wait(self, job: Job, seconds: float, is_over: explain.Condition) -> Job:
         context = self._context

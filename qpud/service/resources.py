@@ -1,4 +1,4 @@
-"""Verbs on resources and on the daemon itself: look, drain, resume, reconfigure, health."""
+"""Verbs on resources and on the daemon itself: look, drain, down, resume, reconfigure, health."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import logging
 
 from qpud import config
 from qpud.core import verbs
-from qpud.core.book import Flight
 from qpud.core.errors import BadRequest, Conflict, Unavailable
 from qpud.core.identity import Identity, require_admin
 from qpud.core.job import JobState
@@ -51,7 +50,7 @@ class ResourceVerbs(Verbs):
         """Whether the resource takes work now, and a sentence: the wire's `is_accessible` and `message`."""
         name = self.resource_name(resource)
         flight = self._context.book.flights[name]
-        state = _state(flight)
+        state = flight.shown_state
         if state == "up":
             return True, f"{name} is accessible"
         return False, f"{name} is {state}: {flight.drained or flight.message or 'no reason was given'}"
@@ -70,37 +69,38 @@ class ResourceVerbs(Verbs):
             BadRequest: No reason.
         """
         require_admin(who, f"drain {resource}")
-        name = self.resource_name(resource)
-        if not (reason := " ".join(reason.split())) or len(reason) > 500:
-            raise BadRequest(f"a drain of {name} needs a reason of 1 … 500 characters")
-        now = self._context.clock()
+        return await self._stop_starting(who, "drain", resource, reason)
 
-        def operation(transaction: Transaction) -> None:
-            sql.set_drain(transaction, name, reason, who.user, now)
-            sql.record(transaction, now, who.user, "drain", name, reason)
+    async def down(self, who: Identity, resource: str, reason: str) -> verbs.ResourceView:
+        """Take the resource out of service, across restarts too; the slice in flight is cut.
 
-        await self._context.store.write(operation, lambda _none: self._set_drained(name, reason))
-        log.info("drained", extra={"resource": name, "user": who.user, "reason": reason})
-        return self._view(name)
-
-    async def resume(self, who: Identity, resource: str) -> verbs.ResourceView:
-        """Undo a drain.
+        The shots that were obtained count, those that are left run again after a resume.
 
         Raises:
             Forbidden: Not an administrator on the Unix socket.
-            Conflict: It is not drained.
+            BadRequest: No reason.
+        """
+        require_admin(who, f"take {resource} down")
+        return await self._stop_starting(who, "down", resource, reason)
+
+    async def resume(self, who: Identity, resource: str) -> verbs.ResourceView:
+        """Undo a drain or a down.
+
+        Raises:
+            Forbidden: Not an administrator on the Unix socket.
+            Conflict: It is neither drained nor down by an administrator's word.
         """
         require_admin(who, f"resume {resource}")
         name = self.resource_name(resource)
         if self._context.book.flights[name].drained is None:
-            raise Conflict(f"{name} is not drained")
+            raise Conflict(f"{name} is neither drained nor taken down")
         now = self._context.clock()
 
         def operation(transaction: Transaction) -> None:
             sql.clear_drain(transaction, name)
             sql.record(transaction, now, who.user, "resume", name)
 
-        await self._context.store.write(operation, lambda _none: self._set_drained(name, None))
+        await self._context.store.write(operation, lambda _none: self._set_drained(name, None, is_down=False))
         log.info("resumed", extra={"resource": name, "user": who.user})
         return self._view(name)
 
@@ -141,6 +141,20 @@ class ResourceVerbs(Verbs):
         return verbs.Health(alive=alive, ready=ready, heartbeat_age_seconds=age, message=trouble or "ok")
 
     # -- parts
+    async def _stop_starting(self, who: Identity, verb: str, resource: str, reason: str) -> verbs.ResourceView:
+        name = self.resource_name(resource)
+        if not (reason := " ".join(reason.split())) or len(reason) > 500:
+            raise BadRequest(f"a {verb} of {name} needs a reason of 1 … 500 characters")
+        now, is_down = self._context.clock(), verb == "down"
+
+        def operation(transaction: Transaction) -> None:
+            sql.set_drain(transaction, name, reason, who.user, now, is_down=is_down)
+            sql.record(transaction, now, who.user, verb, name, reason)
+
+        await self._context.store.write(operation, lambda _none: self._set_drained(name, reason, is_down=is_down))
+        log.info("resource stopped", extra={"resource": name, "by": verb, "user": who.user, "reason": reason})
+        return self._view(name)
+
     async def _first_spec(self, name: str) -> DeviceSpec:
         """The spec just after the start, when the worker is still loading Pulser."""
         try:
@@ -160,10 +174,10 @@ class ResourceVerbs(Verbs):
             self._context.wake(name)
         self._context.touch()
 
-    def _set_drained(self, name: str, reason: str | None) -> None:
+    def _set_drained(self, name: str, reason: str | None, *, is_down: bool) -> None:
         flight = self._context.book.flights[name]
-        flight.drained = reason
-        self._context.metrics.resource_state(name, _state(flight))
+        flight.drained, flight.is_down = reason, is_down
+        self._context.metrics.resource_state(name, flight.shown_state)
         self._context.wake(name)
 
     def _view(self, name: str) -> verbs.ResourceView:
@@ -177,7 +191,7 @@ class ResourceVerbs(Verbs):
         return verbs.ResourceView(
             name=name,
             driver=self.policy.resources[name].driver,
-            state=_state(flight),
+            state=flight.shown_state,
             message=flight.message,
             device=spec.name if spec else None,
             spec_hash=spec.hash if spec else None,
@@ -185,7 +199,3 @@ class ResourceVerbs(Verbs):
             running_job=flight.job_id,
             drained_reason=flight.drained,
         )
-
-
-def _state(flight: Flight) -> str:
-    return "drained" if flight.drained is not None else flight.state

@@ -18,6 +18,7 @@ from qpud.core.identity import Identity, Proof
 from qpud.core.job import Reason
 from qpud.core.policy import OpenSessions
 from qpud.core.session import SHARE_UNITS, TOKEN_PREFIX, CloseReason, Session
+from qpud.service import admission
 from qpud.service.base import token_hash
 from qpud.service.ending import EndingVerbs
 from qpud.store import queries
@@ -43,7 +44,8 @@ class SessionVerbs(EndingVerbs):
         """Open a session, or return the open one of the same user and Slurm job with one more token.
 
         Raises:
-            Forbidden: The caller may not open sessions, or not for that user.
+            Forbidden: The caller may not open sessions, or not for that user; the queue is closed to the user, his
+                groups or the account; the account is a duty's, and the caller no administrator.
             Invalid: No such queue, or a share outside 1 … 10.
             Conflict: The open session of that Slurm job has another share or queue.
             LimitExceeded: The user has 1000 open sessions, or the session 100 tokens.
@@ -57,6 +59,7 @@ class SessionVerbs(EndingVerbs):
             with contextlib.suppress(Forbidden):  # it ended just now: open another one
                 return await self._grant(found, created=False, with_token=with_token)
         self._check_may_open(who)
+        await self._check_access(who, user_id, ask)
         try:
             grant = await self._grant(self._new_session(user_id, ask), created=True, with_token=with_token)
             _record("session opened for another user", who, grant.session)
@@ -162,6 +165,12 @@ class SessionVerbs(EndingVerbs):
             )
         if len(self._context.book.sessions_of_user(who.user_id)) >= MOST_OPEN:
             raise LimitExceeded(f"user {who.user} has {MOST_OPEN} open sessions: close some, or let them expire")
+
+    async def _check_access(self, who: Identity, user_id: int, ask: verbs.OpenSession) -> None:
+        account = ask.account or ""
+        admission.check_duty(who, account)
+        queue = self.policy.queues[ask.queue or self.policy.default_queue]
+        await admission.check_access(self._context, queue, user_id, account)
 
     def _check_ask(self, ask: verbs.OpenSession) -> None:
         if ask.queue is not None and ask.queue not in self.policy.queues:

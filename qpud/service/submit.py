@@ -9,23 +9,24 @@ from __future__ import annotations
 import hashlib
 import random
 import secrets
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from contextlib import ExitStack
 
 import msgspec
 
 from qpud.context import Context, new_uuid
-from qpud.core.errors import BadRequest, Conflict, Forbidden, Invalid, LimitExceeded
+from qpud.core.errors import BadRequest, Conflict, Forbidden, Invalid
 from qpud.core.identity import Identity
 from qpud.core.ids import LARGEST_JOB_ID, job_uid
 from qpud.core.job import Job, Reason
 from qpud.core.plan import preempt_mode
-from qpud.core.policy import DriverKind, QueuePolicy
+from qpud.core.policy import DriverKind
 from qpud.core.sequence import Facts, check_shots, check_variables, inspect, register_hash
 from qpud.core.session import Session
 from qpud.core.turns import CUTTING
 from qpud.core.verbs import JobRequest
 from qpud.drivers.base import Program
+from qpud.service import admission
 from qpud.service.base import Verbs, usable
 from qpud.store import jobs as sql
 from qpud.store import queries
@@ -69,7 +70,6 @@ class SubmitVerbs(Verbs):
         super().__init__(context)
         self._sequences: OrderedDict[str, _Known] = OrderedDict()
         self._remembered_size = 0
-        self._arriving: Counter[tuple[int, str]] = Counter()  # (user id, queue) → jobs on their way to the store
         # whose job it is, is checked: uuids need to be unlike, not secret, and the system's source costs 9 µs a call
         self._uid_bits = random.Random(secrets.randbits(256))  # noqa: S311
         self._random = random.Random(secrets.randbits(128))  # noqa: S311  seeds of emulations, not secrets
@@ -89,7 +89,7 @@ class SubmitVerbs(Verbs):
             Forbidden: The session has ended or is another user's.
             NotFound: No such session or resource.
             Invalid: The resource cannot run it; one sentence of the structural check or of Pulser.
-            LimitExceeded: MaxShots or MaxSubmitJobs of the queue.
+            LimitExceeded: MaxShots, MaxSubmitJobs, TimeLimit or MaxQPUSecondsPerDay of queue, user or account.
             Conflict: The key came with another body before.
             StorageFull: Nothing was accepted.
         """
@@ -99,8 +99,8 @@ class SubmitVerbs(Verbs):
         digest = _digest(asks) if key is not None else b""
         if key is not None and (earlier := await self._repeated(who, key, digest)):
             return earlier
-        with self._room_for(session, len(asks)) as room:
-            accepted = [await self._accept(session, ask) for ask in asks]
+        with self._room_for(session, asks) as room:
+            accepted = [await self._accept(ask) for ask in asks]
             return await self._commit(session, accepted, key, digest, room)
 
     async def jobs_of_key(self, who: Identity, key: str) -> list[Job]:
@@ -126,22 +126,18 @@ class SubmitVerbs(Verbs):
             await self._context.store.write(lambda transaction: _check_digest(transaction, who.user_id, key, digest))
         return earlier
 
-    def _room_for(self, session: Session, more: int) -> ExitStack:
+    def _room_for(self, session: Session, asks: list[JobRequest]) -> ExitStack:
         """Room for jobs on their way to the store, until the book has them. Raises: LimitExceeded."""
-        room = ExitStack()  # a stack of nothing where no limit is set
-        queue = self.policy.queues.get(session.queue)
-        if queue is not None and queue.max_submit_jobs is not None:
-            where = (session.user_id, session.queue)
-            _check_room(queue, self._context.book.unfinished_of_user(*where) + self._arriving[where], more)
-            self._arriving[where] += more
-            room.callback(self._arriving.subtract, {where: more})
+        room = ExitStack()
+        asked = [(self.resource_name(ask.resource), check_shots(ask.shots)) for ask in asks]
+        room.callback(admission.admit(self._context, session, session.queue, asked))
         return room
 
     # -- one job
-    async def _accept(self, session: Session, ask: JobRequest) -> _Accepted:
+    async def _accept(self, ask: JobRequest) -> _Accepted:
         shots = check_shots(ask.shots)
         resource = self.resource_name(ask.resource)
-        self._check_limits(session, shots, ask)
+        _check_texts(ask)
         program = self._program(ask)
         self._check_atoms(resource, ask)
         spec = self._context.specs.get(resource)
@@ -155,15 +151,6 @@ class SubmitVerbs(Verbs):
         if not verdict.ok:
             raise Invalid(verdict.sentence)
         return _Accepted(ask, program, resource, Reason.NONE, spec.hash)
-
-    def _check_limits(self, session: Session, shots: int, ask: JobRequest) -> None:
-        queue = self.policy.queues.get(session.queue)
-        if queue is not None and queue.max_shots is not None and shots > queue.max_shots:
-            raise LimitExceeded(f"{shots} shots exceed MaxShots {queue.max_shots} of queue {queue.name}")
-        if ask.name is not None and len(ask.name) > _LONGEST_NAME:
-            raise BadRequest(f"a job name of {len(ask.name)} characters is longer than {_LONGEST_NAME}")
-        if len(ask.tags) > 20 or any(len(tag) > _LONGEST_NAME for tag in ask.tags):
-            raise BadRequest(f"a job has at most 20 tags of at most {_LONGEST_NAME} characters")
 
     def _check_atoms(self, resource: str, ask: JobRequest) -> None:
         """An emulator takes so many atoms before memory runs out; a simulated QPU falls back to cheaper counts."""
@@ -302,8 +289,8 @@ def _check_digest(transaction: Transaction, user_id: int, key: str, digest: byte
     return found is not None
 
 
-def _check_room(queue: QueuePolicy, have: int, more: int) -> None:
-    if queue.max_submit_jobs is not None and have + more > queue.max_submit_jobs:
-        raise LimitExceeded(
-            f"{have} unfinished and {more} new jobs exceed MaxSubmitJobs {queue.max_submit_jobs} of queue {queue.name}"
-        )
+def _check_texts(ask: JobRequest) -> None:
+    if ask.name is not None and len(ask.name) > _LONGEST_NAME:
+        raise BadRequest(f"a job name of {len(ask.name)} characters is longer than {_LONGEST_NAME}")
+    if len(ask.tags) > 20 or any(len(tag) > _LONGEST_NAME for tag in ask.tags):
+        raise BadRequest(f"a job has at most 20 tags of at most {_LONGEST_NAME} characters")

@@ -12,7 +12,7 @@ import socket
 import stat
 import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -134,6 +134,44 @@ def user_id(name: str) -> int | None:
 @functools.lru_cache(maxsize=4096)
 def _known_user_id(name: str) -> int:
     return pwd.getpwnam(name).pw_uid
+
+
+class Groups:
+    """The groups of users, by name, as the system knows them; each answer is kept for a minute.
+
+    Args:
+        pulse: Monotonic seconds.
+    """
+
+    KEPT_SECONDS = 60.0
+
+    def __init__(self, pulse: Callable[[], float]) -> None:
+        self._pulse = pulse
+        self._known: dict[int, tuple[float, tuple[str, ...]]] = {}
+
+    def __call__(self, user_id: int) -> tuple[str, ...]:
+        """Names of a user's groups, the primary one too; nothing for a user whom the system does not know.
+
+        NSS may ask a directory server and block: call it in a thread.
+        """
+        known_at, groups = self._known.get(user_id, (-self.KEPT_SECONDS, ()))
+        now = self._pulse()
+        if now - known_at < self.KEPT_SECONDS:
+            return groups
+        found = tuple(_groups_of(user_id))
+        self._known[user_id] = (now, found)
+        return found
+
+
+def _groups_of(user_id: int) -> Iterator[str]:
+    try:
+        user = pwd.getpwuid(user_id)
+        numbers = os.getgrouplist(user.pw_name, user.pw_gid)
+    except (KeyError, OverflowError, OSError):
+        return
+    for number in numbers:
+        with contextlib.suppress(KeyError):  # a group without a name
+            yield grp.getgrgid(number).gr_name
 
 
 def private_folder() -> Path:

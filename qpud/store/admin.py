@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 
+from qpud.core.reservations import Reservation
+from qpud.store.rows import RESERVATION_COLUMNS, marks, reservation_from
 
-def set_drain(connection: sqlite3.Connection, resource: str, reason: str, user: str, at: float) -> None:
-    """Remember a drain across restarts; a second one replaces the reason."""
+_RESERVE = f"INSERT INTO reservations ({RESERVATION_COLUMNS}) VALUES ({marks(RESERVATION_COLUMNS)})"  # noqa: S608  constants
+
+
+def set_drain(
+    connection: sqlite3.Connection, resource: str, reason: str, user: str, at: float, *, is_down: bool = False
+) -> None:
+    """Remember a drain, or that a resource is down, across restarts; a second one replaces it and its reason."""
     connection.execute(
-        "INSERT OR REPLACE INTO drains (resource, reason, user, at) VALUES (?, ?, ?, ?)", (resource, reason, user, at)
+        "INSERT OR REPLACE INTO drains (resource, reason, user, at, is_down) VALUES (?, ?, ?, ?, ?)",
+        (resource, reason, user, at, int(is_down)),
     )
 
 
 def clear_drain(connection: sqlite3.Connection, resource: str) -> None:
-    """Forget a drain."""
+    """Forget a drain, or that a resource is down."""
     connection.execute("DELETE FROM drains WHERE resource = ?", (resource,))
 
 
@@ -23,3 +32,21 @@ def record(connection: sqlite3.Connection, at: float, user: str, action: str, ta
         "INSERT INTO audit (at, user, action, object, detail) VALUES (?, ?, ?, ?, ?)",
         (at, user, action, target, detail),
     )
+
+
+def reservations(connection: sqlite3.Connection) -> list[Reservation]:
+    """All reservations, as they are within this transaction."""
+    rows = connection.execute(f"SELECT {RESERVATION_COLUMNS} FROM reservations")  # noqa: S608  constants
+    return [reservation_from(row) for row in rows]
+
+
+def insert_reservation(connection: sqlite3.Connection, new: Reservation) -> None:
+    """Store a reservation; accounts and users are JSON lists."""
+    owners = (json.dumps(new.accounts), json.dumps(new.users), new.duty)
+    times = (new.starts_at, new.ends_at)
+    connection.execute(_RESERVE, (new.name, new.resource, *times, *owners, new.created_by, new.created_at))
+
+
+def delete_reservation(connection: sqlite3.Connection, name: str) -> bool:
+    """Forget a reservation; False if there is none of that name any more."""
+    return connection.execute("DELETE FROM reservations WHERE name = ?", (name,)).rowcount == 1

@@ -114,6 +114,19 @@ def set_reason(connection: sqlite3.Connection, job_id: int, reason: Reason) -> N
         raise Conflict(f"job {job_id} has ended, or is being canceled")
 
 
+def set_queue(connection: sqlite3.Connection, job_id: int, queue: str) -> None:
+    """Store another queue of an unfinished job.
+
+    Raises:
+        Conflict: The job has ended.
+    """
+    cursor = connection.execute(
+        "UPDATE jobs SET queue = ? WHERE id = ? AND state IN ('PENDING', 'RUNNING')", (queue, job_id)
+    )
+    if cursor.rowcount != 1:
+        raise Conflict(f"job {job_id} has ended")
+
+
 def finish(connection: sqlite3.Connection, job: Job, message: str) -> None:
     """Write a job's final counts, the exact sum over its slices, and the sentence for its owner."""
     counts = total_counts(connection, job.id)

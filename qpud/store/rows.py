@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from qpud.core.job import Job, JobState, Reason
+from qpud.core.reservations import Reservation
 from qpud.core.session import CloseReason, Hint, Session
 from qpud.core.slices import Slice, SliceState
 
@@ -16,6 +18,7 @@ Row = Sequence[Any]
 SESSION_COLUMNS = ", ".join(Session.__struct_fields__)
 JOB_COLUMNS = ", ".join(Job.__struct_fields__)
 SLICE_COLUMNS = ", ".join(Slice.__struct_fields__)
+RESERVATION_COLUMNS = ", ".join(Reservation.__struct_fields__)
 
 
 def marks(columns: str) -> str:
@@ -45,6 +48,13 @@ def slice_from(row: Row) -> Slice:
     fields = dict(zip(Slice.__struct_fields__, row, strict=True))
     fields["state"] = SliceState(fields["state"])
     return Slice(**fields)
+
+
+def reservation_from(row: Row) -> Reservation:
+    """A reservation from RESERVATION_COLUMNS; its accounts and users are JSON lists."""
+    fields = dict(zip(Reservation.__struct_fields__, row, strict=True))
+    lists = {field: tuple(json.loads(fields[field])) for field in ("accounts", "users")}
+    return Reservation(**{**fields, **lists})
 
 
 def to_row(value: Job | Session | Slice) -> tuple[Any, ...]:

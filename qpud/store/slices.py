@@ -64,10 +64,12 @@ def drop_intent(connection: sqlite3.Connection, slice_id: int, at: float, messag
 
 
 def add_to_ledger(connection: sqlite3.Connection, ended: Slice, job: Job, at: float, charge: Charge) -> None:
-    """Charge a slice; the unique slice id makes a second charge impossible."""
+    """Charge a slice to its job's session; the unique slice id makes a second charge impossible."""
     connection.execute(
         "INSERT INTO ledger (at, slice_id, job_id, session_id, user_id, queue, resource, shots, qpu_seconds,"
-        " setup_seconds, wasted_shots, wasted_seconds) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " setup_seconds, wasted_shots, wasted_seconds, account, slurm_job_id)"
+        " SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, s.account, s.slurm_job_id"
+        " FROM (SELECT 1) LEFT JOIN sessions s ON s.id = ?",
         (
             at,
             ended.id,
@@ -81,5 +83,6 @@ def add_to_ledger(connection: sqlite3.Connection, ended: Slice, job: Job, at: fl
             charge.setup_seconds,
             charge.wasted_shots,
             charge.wasted_seconds,
+            job.session_id,
         ),
     )

@@ -1,4 +1,4 @@
-"""The store: one writer, one read-only connection, and what the daemon loads at start."""
+"""The store: one writer, two read-only connections, and what the daemon loads at start."""
 
 from __future__ import annotations
 
@@ -10,12 +10,30 @@ import aiosqlite
 import msgspec
 
 from qpud.core.job import Job
+from qpud.core.reservations import Reservation
 from qpud.core.session import Session
 from qpud.core.slices import Slice
-from qpud.store.rows import JOB_COLUMNS, SESSION_COLUMNS, SLICE_COLUMNS, Row, job_from, session_from, slice_from
+from qpud.store.rows import (
+    JOB_COLUMNS,
+    RESERVATION_COLUMNS,
+    SESSION_COLUMNS,
+    SLICE_COLUMNS,
+    Row,
+    job_from,
+    reservation_from,
+    session_from,
+    slice_from,
+)
 from qpud.store.writer import Operation, Writer
 
 T = TypeVar("T")
+
+
+class Drain(msgspec.Struct, frozen=True, kw_only=True):
+    """A resource that starts nothing: drained, or down, which also cuts its slice in flight."""
+
+    reason: str
+    is_down: bool
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,20 +43,23 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     tokens: list[tuple[bytes, str]]
     jobs: list[Job]
     in_flight: list[Slice]
-    drains: dict[str, str]
+    drains: dict[str, Drain]
+    reservations: list[Reservation]
     last_job_id: int
     last_slice_id: int
 
 
 class Store:
-    """SQLite behind two doors. Use `await Store.open(...)`.
+    """SQLite behind three doors. Use `await Store.open(...)`.
 
-    `write` takes whole operations to the one writer; `rows` reads committed data and never waits for the writer.
+    `write` takes whole operations to the one writer; `rows` reads committed data and never waits for the writer;
+    `long_rows` does so in a thread of its own, so that nobody else waits for a year's accounting.
     """
 
-    def __init__(self, writer: Writer, reader: aiosqlite.Connection) -> None:
+    def __init__(self, writer: Writer, reader: aiosqlite.Connection, reporter: aiosqlite.Connection) -> None:
         self._writer = writer
         self._reader = reader
+        self._reporter = reporter
 
     @classmethod
     async def open(cls, path: Path, on_commit: Callable[[int, float], None] = lambda _number, _seconds: None) -> Store:
@@ -48,12 +69,15 @@ class Store:
             Unavailable: SQLite is too old, or the database is newer than this qpud.
         """
         writer = Writer(path, on_commit)
-        reader = await aiosqlite.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
-        return cls(writer, reader)
+        reader, reporter = [
+            await aiosqlite.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None) for _ in range(2)
+        ]
+        return cls(writer, reader, reporter)
 
     async def close(self) -> None:
-        """Commit what is queued and close both doors."""
+        """Commit what is queued and close all doors."""
         await self._reader.close()
+        await self._reporter.close()
         await self._writer.close()
 
     async def write(self, operation: Operation[T], then: Callable[[T], None] | None = None) -> T:
@@ -69,6 +93,10 @@ class Store:
         """All rows of a SELECT, in one hop to the reader's thread."""
         return list(await self._reader.execute_fetchall(statement, parameters))
 
+    async def long_rows(self, statement: str, parameters: tuple[Any, ...] = ()) -> list[Row]:
+        """All rows of a SELECT that may take seconds; one at a time."""
+        return list(await self._reporter.execute_fetchall(statement, parameters))
+
     async def load(self) -> Snapshot:
         """Read everything unfinished."""
         return Snapshot(
@@ -76,10 +104,19 @@ class Store:
             tokens=[(row[0], row[1]) for row in await self.rows("SELECT hash, session_id FROM tokens")],
             jobs=await self._unfinished_jobs(),
             in_flight=await self._slices_in_flight(),
-            drains={row[0]: row[1] for row in await self.rows("SELECT resource, reason FROM drains")},
+            drains=await self._drains(),
+            reservations=await self._reservations(),
             last_job_id=(await self.rows("SELECT coalesce(max(id), 0) FROM jobs"))[0][0],
             last_slice_id=(await self.rows("SELECT coalesce(max(id), 0) FROM slices"))[0][0],
         )
+
+    async def _drains(self) -> dict[str, Drain]:
+        rows = await self.rows("SELECT resource, reason, is_down FROM drains")
+        return {row[0]: Drain(reason=row[1], is_down=bool(row[2])) for row in rows}
+
+    async def _reservations(self) -> list[Reservation]:
+        rows = await self.rows(f"SELECT {RESERVATION_COLUMNS} FROM reservations ORDER BY starts_at")  # noqa: S608  constants
+        return [reservation_from(row) for row in rows]
 
     async def _open_sessions(self) -> list[Session]:
         # last_used_at moves with each job in memory only: read it back from the jobs

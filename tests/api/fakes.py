@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import date
 from typing import Any
 
 import httpx
@@ -13,11 +14,14 @@ import msgspec
 from qpud.api.app import App, create_app
 from qpud.api.auth import Authenticator
 from qpud.core import verbs
-from qpud.core.errors import Forbidden, NotFound, QpudError, Unauthenticated
+from qpud.core.errors import Forbidden, LimitExceeded, NotFound, QpudError, Unauthenticated
 from qpud.core.identity import Identity, Proof, require_admin
 from qpud.core.job import TERMINAL, Job, JobState, Reason, move
 from qpud.core.policy import AuthType, DaemonPolicy, Policy, default_policy
+from qpud.core.report import Charges, Group, Report, ReportFilter, ReportRow
+from qpud.core.reservations import Reservation
 from qpud.core.session import CloseReason, Session
+from qpud.core.shares import Share
 from qpud.drivers.base import DeviceSpec
 from qpud.telemetry.metrics import Metrics
 
@@ -44,7 +48,9 @@ class FakeService:
         self.waiting = asyncio.Event()  # somebody waits for a change
         self.left = asyncio.Event()  # and has stopped waiting
         self.waited_seconds = 0.0
+        self.reported: ReportFilter | None = None  # the last report asked for
         self.drained: str | None = None
+        self.reserved: dict[str, verbs.Reserved] = {}
         self.alive = True
         self.fails: Exception | None = None
 
@@ -268,10 +274,56 @@ class FakeService:
         self.drained = reason
         return self._view(self.resource_name(resource))
 
+    async def down(self, who: Identity, resource: str, reason: str) -> verbs.ResourceView:
+        require_admin(who, f"take {resource} down")
+        self.drained = reason
+        return msgspec.structs.replace(self._view(self.resource_name(resource)), state="down")
+
     async def resume(self, who: Identity, resource: str) -> verbs.ResourceView:
         require_admin(who, f"resume {resource}")
         self.drained = None
         return self._view(self.resource_name(resource))
+
+    async def reservations(self) -> list[verbs.Reserved]:
+        return list(self.reserved.values())
+
+    async def reserve(self, who: Identity, ask: verbs.Reserve) -> verbs.Reserved:
+        require_admin(who, f"reserve {ask.resource}")
+        starts_at = NOW if ask.starts_at is None else ask.starts_at
+        one = Reservation(
+            name=ask.name,
+            resource=self.resource_name(ask.resource),
+            starts_at=starts_at,
+            ends_at=starts_at + ask.duration_seconds,
+            accounts=ask.accounts,
+            users=ask.users,
+            duty=ask.duty,
+            created_by=who.user,
+            created_at=NOW,
+        )
+        self.reserved[one.name] = verbs.Reserved(reservation=one, is_active=starts_at <= NOW)
+        return self.reserved[one.name]
+
+    async def unreserve(self, who: Identity, name: str) -> verbs.Reserved:
+        require_admin(who, f"delete reservation {name}")
+        if name not in self.reserved:
+            raise NotFound(f"reservation {name} does not exist, or is over")
+        return self.reserved.pop(name)
+
+    async def cancel_jobs(
+        self, who: Identity, which: verbs.JobSelection, *, is_dry: bool = False
+    ) -> verbs.Cancellations:
+        found = [job for job in self.jobs.values() if who.may_see(job.user_id) and which.selects(job)]
+        done = [await self.cancel_job(who, str(job.id)) for job in found if not is_dry]
+        return verbs.Cancellations(matched=len(found), canceled=len(done), is_dry=is_dry, jobs=done)
+
+    async def change_queue(self, who: Identity, ref: str, queue: str, *, override: bool = False) -> Job:
+        require_admin(who, f"change the queue of job {ref}")
+        job = await self.get_job(who, ref)
+        if job.shots > 1000 and not override:
+            raise LimitExceeded(f"{job.shots} shots exceed MaxShots 1000 of queue {queue}")
+        self.jobs[job.id] = msgspec.structs.replace(job, queue=queue)
+        return self.jobs[job.id]
 
     async def reconfigure(self, who: Identity) -> list[str]:
         require_admin(who, "reconfigure")
@@ -288,6 +340,53 @@ class FakeService:
 
     async def account_jobs(self, who: Identity, which: verbs.AccountingFilter) -> tuple[list[verbs.JobSum], int]:
         return [verbs.JobSum(job=a_job(), execution_seconds=2.4, wait_seconds=0.6)], 1
+
+    async def account_report(self, who: Identity, which: ReportFilter) -> Report:
+        self.reported = which
+        charges = Charges(
+            jobs=2,
+            slices=5,
+            shots=100,
+            qpu_seconds=102.5,
+            setup_seconds=2.5,
+            wasted_shots=3,
+            wasted_seconds=3.0,
+            wait_seconds=1.5,
+            submitted_at=NOW,
+            started_at=NOW + 1,
+            ended_at=NOW + 103.5,
+        )
+        known: dict[Group, Any] = {
+            Group.DAY: date(2023, 11, 14),
+            Group.USER: who.user_id,
+            Group.ACCOUNT: None,
+            Group.SLURM_JOB: "4242",
+            Group.SESSION: "00000000-0000-4000-8000-000000000000",
+            Group.JOB: 1,
+            Group.QUEUE: "development",
+            Group.RESOURCE: "FRESNEL",
+        }
+        row = ReportRow(key={group: known[group] for group in which.by}, charges=charges)
+        return Report(rows=[row], total=charges, next=None)
+
+    async def shares(self, who: Identity, resource: str | None) -> list[Share]:
+        return [
+            Share(
+                resource=self.resource_name(resource),
+                tier=10,
+                kind="session",
+                account=None,
+                user="ada",
+                session="00000000-0000-4000-8000-000000000000" if who.user_id == 1000 else None,
+                weight=3.0,
+                entitled=0.6,
+                served=0.5,
+                served_seconds=120.0,
+                owed_seconds=-4.0,
+                usage_seconds=None,
+                is_active=True,
+            )
+        ]
 
     def health(self) -> verbs.Health:
         return verbs.Health(alive=self.alive, ready=self.alive, heartbeat_age_seconds=0.5, message="")

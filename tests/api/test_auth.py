@@ -129,9 +129,19 @@ async def test_a_token_alone_names_the_session_for_the_warden_dialect() -> None:
     assert reply.status_code == 201
 
 
-@pytest.mark.parametrize("path", ["/v1/resources/FRESNEL/drain", "/v1/reconfigure", "/accessible"])
-async def test_administration_is_refused_to_roots_munge_credential(path: str) -> None:
-    reply = await asked(Desk(), "POST", path, {"reason": "x", "is_accessible": False}, X_Munge_Cred="MUNGE:0:")
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/resources/FRESNEL/drain", {"reason": "x"}),
+        ("/v1/resources/FRESNEL/down", {"reason": "x"}),
+        ("/v1/jobs/1/queue", {"queue": "production"}),
+        ("/v1/reservations", {"name": "w", "duration_seconds": 60, "users": ["root"]}),
+        ("/v1/reconfigure", {}),
+        ("/accessible", {"is_accessible": False}),
+    ],
+)
+async def test_administration_is_refused_to_roots_munge_credential(path: str, body: dict[str, object]) -> None:
+    reply = await asked(Desk(), "POST", path, body, X_Munge_Cred="MUNGE:0:")
     assert reply.status_code == 403
 
 

@@ -161,6 +161,9 @@ POSTS = [
     "/sessions",
     "/jobs",
     "/accessible",
+    "/v1/jobs/cancel",
+    "/v1/jobs/1/queue",
+    "/v1/reservations",
     "/v1/resources/FRESNEL/drain",
     "/api/v1/jobs",
 ]

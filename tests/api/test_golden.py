@@ -30,13 +30,43 @@ async def test_the_native_dialect_answers_as_recorded() -> None:
         await ask("DELETE", "/v1/jobs/1")
         await ask("GET", "/v1/resources")
         await ask("GET", "/v1/resources/FRESNEL/spec")
+        await ask("GET", "/v1/shares?resource=FRESNEL")
         await ask("GET", "/v1/accounting/users")
         await ask("GET", "/v1/accounting/sessions?user=ada&ended_after=2023-11-14T00:00:00Z")
         await ask("GET", "/v1/accounting/jobs?state=DONE,ERROR")
+        await ask("GET", "/v1/accounting/report")
+        await ask("GET", "/v1/accounting/report?by=account,slurm_job,session,job,queue,resource&start=2023-11-14")
         await ask("GET", "/healthz")
         await ask("GET", "/readyz")
         await ask("DELETE", f"/v1/sessions/{grant['id']}")
     compare("native.json", ask.text())
+
+
+async def test_the_controls_answer_as_recorded() -> None:
+    desk = Desk()
+    async with desk.client(peer=1000) as ada, desk.client(peer=0) as admin:
+        ask, steer = Recorder(ada), Recorder(admin)
+        session = {"X-Warden-Session": (await ada.post("/v1/sessions", json={})).json()["token"]}
+        await ada.post("/v1/jobs", json=[{"sequence": SEQUENCE, "shots": 5}] * 2, headers=session)
+        await ada.post("/v1/jobs", json={"sequence": SEQUENCE, "shots": 5000}, headers=session)
+        await steer("POST", "/v1/jobs/1/queue", json={"queue": "production"})
+        await steer("POST", "/v1/jobs/3/queue", json={"queue": "production"})
+        await steer("POST", "/v1/jobs/3/queue", json={"queue": "production", "override": True})
+        await ask("POST", "/v1/jobs/1/queue", json={"queue": "production"})
+        await ask("POST", "/v1/jobs/cancel", json={"queue": "production", "dry_run": True})
+        await ask("POST", "/v1/jobs/cancel", json={"state": "PENDING", "user": "ada"})
+        await ask("POST", "/v1/jobs/cancel", json={"queues": "production"})
+        await ask("POST", "/v1/jobs/cancel", json={"user": "nobody-here"})
+        window = {"name": "monday", "starts_at": "2026-11-24T10:00:00Z", "duration_seconds": 3600, "duty": "qa"}
+        await steer("POST", "/v1/reservations", json=window)
+        await steer("POST", "/v1/reservations", json={**window, "users": ["nobody-here"]})
+        await ask("POST", "/v1/reservations", json={"name": "mine", "duration_seconds": 60, "users": ["ada", 1001]})
+        await ask("GET", "/v1/reservations")
+        await steer("DELETE", "/v1/reservations/monday")
+        await steer("DELETE", "/v1/reservations/monday")
+        await steer("POST", "/v1/resources/FRESNEL/down", json={"reason": "vacuum is gone"})
+        await ask("POST", "/v1/resources/FRESNEL/down", json={"reason": "x"})
+    compare("controls.json", ask.text() + steer.text())
 
 
 async def test_the_qrmi_dialect_answers_as_recorded() -> None:

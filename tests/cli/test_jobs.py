@@ -255,6 +255,13 @@ def info(**changes: Any) -> Any:
         slice_seconds=90.0,
         max_shots=1000,
         max_submit_jobs=None,
+        max_jobs_per_user=None,
+        max_qpu_seconds_per_day=3600.0,
+        time_limit=None,
+        allow_accounts=["chem", "ops"],
+        deny_accounts=[],
+        allow_groups=[],
+        deny_groups=[],
         partitions=[],
     )
     fields = {
@@ -270,11 +277,14 @@ def info(**changes: Any) -> Any:
     return plain(wire.Info(**(fields | changes)))
 
 
+LIMITS = ["MaxQPUSecondsPerDay=3600", "AllowAccounts=chem,ops"]
+
+
 def test_info_shows_resources_and_queues_like_sinfo(qpud: Any, daemon: Any) -> None:
     daemon.on("GET", "/v1/info", info())
     lines = qpud("info").stdout.splitlines()
     assert lines[1].split() == ["FRESNEL", "drained", "simulated", "AnalogDevice", "3", "7", "laser"]
-    assert lines[4].split() == ["production", "100", "OFF", "1:30", "MaxShots=1000"]
+    assert lines[4].split() == ["production", "100", "OFF", "1:30", "MaxShots=1000", *LIMITS]
 
 
 def session(**changes: Any) -> Any:

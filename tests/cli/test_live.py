@@ -164,6 +164,42 @@ def test_a_held_job_goes_on_after_release(live: Live) -> None:
     assert live("result", job, "--wait").code == 0
 
 
+def test_a_resource_that_is_down_keeps_its_jobs_waiting(live: Live) -> None:
+    assert live("down", "FRESNEL", "--reason", "vacuum is gone").out == "FRESNEL is down: vacuum is gone\n"
+    job = str(live.submitted("--qpu", "FRESNEL"))
+    assert "waits: FRESNEL is down (vacuum is gone)" in live("queue", "-l").out
+    assert live("resume", "FRESNEL").out == "FRESNEL is up\n"
+    assert live("result", job, "--wait").code == 0
+
+
+def test_a_window_of_others_keeps_jobs_waiting_until_it_is_deleted(live: Live) -> None:
+    made = live("reservation", "create", "beam-time", "--resource", "FRESNEL", "--duration", "2h", "--duty", "qa")
+    assert made.code == 0, made.err
+    job = str(live.submitted("--qpu", "FRESNEL"))
+    mine = live("submit", live.sequence, "--shots", "5", "--qpu", "FRESNEL", "--account", "duty:qa", "--wait")
+    assert mine.code == 0, mine.err
+    assert "FRESNEL is reserved for duty qa until" in live("queue", "-l").out
+    assert "beam-time" in live("reservation", "list").out
+    assert live("reservation", "create", "other", "--duration", "1", "--users", "root").code == 1
+    assert live("reservation", "delete", "beam-time").code == 0
+    assert live("result", job, "--wait").code == 0
+
+
+def test_jobs_are_canceled_by_a_filter(drained: Live) -> None:
+    jobs = [drained.submitted("--name", "sweep") for _ in range(3)]
+    assert drained("cancel", "--name", "sweep", "--dry-run").out.endswith("3 jobs would be canceled\n")
+    assert drained("cancel", "--name", "sweep").out == "3 jobs: 3 canceled\n"
+    assert json.loads(drained("show", str(jobs[0]), "--json").out)["state"] == "CANCELED"
+
+
+def test_an_administrator_moves_a_job_to_another_queue(drained: Live) -> None:
+    job = str(drained.submitted("--queue", "development"))
+    assert drained("update", job, "--queue", "production").code == 0
+    assert json.loads(drained("show", job, "--json").out)["queue"] == "production"
+    assert "moved from queue development to queue production" in drained("logs", job).out
+    assert drained("cancel", job).code == 0
+
+
 def test_closing_of_runs_session_cancels_what_its_command_left(drained: Live) -> None:
     left = drained("run", "--qpu=FRESNEL", "--", *QPUD, "submit", drained.sequence, "--shots", "5", "--json")
     assert left.code == 0, left.err

@@ -80,11 +80,6 @@ class Machine:
         return choice
 
     def _land(self, job: Job, choice: Choice, began: float, setup: float, is_cut: bool) -> None:
-        number = len(self.slices)
-        ended = Slice(
-            id=number + 1, job_id=job.id, number=number, resource=RESOURCE, tag=f"t{number}", shots=choice.shots,
-            first_shot=job.shots_done, seed=0, intended_at=began,
-        )  # fmt: skip
         outcome = Outcome(
             state=OutcomeState.CANCELED if is_cut else OutcomeState.DONE,
             counts={} if is_cut else {"0": choice.shots},
@@ -93,12 +88,20 @@ class Machine:
             qpu_seconds=self.now - began,
             setup_seconds=setup,
         )
-        landing = land(self.book, ended, outcome, attempts=0, stopping=Reason.USER, now=self.now, is_cut=is_cut)
+        landing = self.landed(job, choice.shots, outcome, is_cut=is_cut)
         self.slices.append((job.id, 0 if is_cut else choice.shots))
         self.landings.append(landing)
         self.choices.append(choice)
         self.book.update_job(landing.verdict.job)
         self.current = None if landing.verdict.job.is_terminal else self.book.jobs[job.id]
+
+    def landed(self, job: Job, shots: int, outcome: Outcome, is_cut: bool = False) -> Landing:
+        number = len(self.slices)
+        ended = Slice(
+            id=number + 1, job_id=job.id, number=number, resource=RESOURCE, tag=f"t{number}", shots=shots,
+            first_shot=job.shots_done, seed=0, intended_at=self.now,
+        )  # fmt: skip
+        return land(self.book, ended, outcome, attempts=0, stopping=Reason.USER, now=self.now, is_cut=is_cut)
 
     def run(self, steps: int = 1000) -> list[tuple[int, int]]:
         """Step until nothing is left, at most so many times."""

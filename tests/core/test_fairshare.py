@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qpud.core.fairshare import Contender, Group, activate, charge, retire
 from qpud.core.policy import AccountPolicy, FairShareBy
 from qpud.core.session import Hint
 from tests.core.builders import a_policy
@@ -123,6 +124,50 @@ def test_a_newcomer_does_not_cash_in_the_time_he_was_away() -> None:
     machine.run(30)
     mine = [job for job, _shots in machine.slices[before:]].count(3)
     assert 9 <= mine <= 11
+
+
+def test_one_job_after_the_other_gets_the_same_share_as_many_at_once() -> None:
+    """Whoever submits when his last job has ended is away at each boundary, and loses nothing by it."""
+    machine, weights = Machine(DEV), {"a": 5, "b": 3, "c": 2}
+    for name, share in weights.items():
+        machine.session(name, share=share)
+        machine.submit(name, 10, register_hash=name)
+    for _ in range(600):
+        choice = machine.step()
+        assert choice is not None
+        machine.submit(choice.job.session_id, 10, register_hash=choice.job.session_id)
+    total = sum(served(machine).values())
+    for name, share in weights.items():
+        assert abs(served(machine)[name] - total * share / 10) <= 2 * 10.0
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(["come", "go", "charge"])), max_size=80))
+def test_those_that_have_work_are_owed_nothing_all_together(steps: list[tuple[str, str]]) -> None:
+    group = Group()
+    contenders = {
+        name: Contender(group, name, "session", weight) for name, weight in zip("abcd", (1, 2, 3, 5), strict=True)
+    }
+    for name, step in steps:
+        one = contenders[name]
+        if step == "come":
+            activate(one)
+        elif step == "go":
+            retire(one)
+        elif one.is_active:
+            charge(one, 7.0)
+        if len(group.active) > 1:
+            assert sum(each.lag_seconds for each in group.active.values()) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_slices_of_a_qc_heavy_session_are_long_unless_nodes_wait_between_short_jobs() -> None:
+    machine = Machine(DEV)
+    machine.session("heavy", hint=Hint.QC_HEAVY)
+    machine.submit("heavy", 1000)
+    assert machine.decide().shots == 50  # type: ignore[union-attr]
+    machine.session("sparse", hint=Hint.CC_HEAVY, nodes=64)
+    assert machine.decide().shots == 10  # type: ignore[union-attr]
+    machine.book.remove_session("sparse")
+    assert machine.decide().shots == 50  # type: ignore[union-attr]
 
 
 def test_accounts_share_by_their_shares_however_many_sessions_they_open() -> None:

@@ -119,7 +119,7 @@ def a_book(*jobs: Job) -> Book:
 
 def said(book: Book, job_id: int) -> tuple[Reason, str]:
     job = book.jobs[job_id]
-    return explain.reason(job, book), explain.sentence(job, book, a_policy())
+    return explain.reason(job, book, 100.0), explain.sentence(job, book, a_policy(), 100.0)
 
 
 def test_a_verdict_is_not_what_a_job_waits_for_while_its_resource_starts_nothing() -> None:

@@ -15,7 +15,7 @@ from qpud.core.pace import Pace
 from qpud.core.policy import PreemptMode
 from qpud.core.session import Hint, Session
 from qpud.core.slices import Outcome, OutcomeState
-from qpud.core.turns import charge_of
+from qpud.core.turns import begin, charge_of
 from tests.core.builders import a_policy
 from tests.core.machine import RESOURCE, Machine, changed
 
@@ -371,3 +371,14 @@ def test_the_order_in_which_rows_are_read_changes_no_decision(seed: int, schedul
             book.add_job(job)
         orders.append(machine.run())
     assert orders[0] == orders[1]
+
+
+def test_a_cut_that_a_crash_made_forgotten_is_charged_to_nobody() -> None:
+    machine = cut_by_production(PreemptMode.REQUEUE)
+    first = machine.landings[0].charge
+    forgotten = a_machine()
+    job = forgotten.submit("deve", 30)
+    forgotten.book.claim(RESOURCE, job.id)
+    begun = begin(forgotten.book, RESOURCE, job.id, 1.0)
+    outcome = Outcome(state=OutcomeState.CANCELED, counts={}, started_at=1.0, ended_at=5.0, qpu_seconds=4.0)
+    assert forgotten.landed(begun, 10, outcome).charge == first

@@ -21,6 +21,7 @@ from qpud.core.identity import Identity, Proof
 from qpud.core.job import Job, JobState
 from qpud.core.policy import DaemonPolicy, DriverKind, Policy, PreemptMode, QueuePolicy, ResourcePolicy
 from qpud.core.session import Session
+from qpud.core.tally import day_start
 from qpud.core.verbs import JobRequest
 from qpud.daemon import book_of
 from qpud.drivers.base import DeviceSpec, Driver, Program
@@ -28,7 +29,9 @@ from qpud.drivers.validator import Validator
 from qpud.drivers.workers import Verdict
 from qpud.scheduler import Scheduler
 from qpud.service import Service
+from qpud.service.calendar import Calendar
 from qpud.service.reaper import Reaper
+from qpud.store.ledger import charged_since
 from qpud.store.store import Store
 from qpud.telemetry.metrics import Metrics
 from tests.daemon.qpu import ATOMS, Qpu, QpuDriver
@@ -102,6 +105,7 @@ class Site:
         self.service = Service(context)
         self.scheduler = Scheduler(context)
         self.reaper = Reaper(context, self.service)
+        self.calendar = Calendar(context, self.service)
         self.root: asyncio.Task[None] | None = None
 
     @property
@@ -116,6 +120,7 @@ class Site:
         async with asyncio.TaskGroup() as root:
             root.create_task(self.scheduler.run(left))
             root.create_task(self.reaper.run())
+            root.create_task(self.calendar.run())
 
     def start(self) -> None:
         self.root = asyncio.create_task(self.run())
@@ -235,6 +240,7 @@ async def a_life(
         next_job_id=snapshot.last_job_id + 1,
         next_slice_id=snapshot.last_slice_id + 1,
     )
+    context.book.tally.restore(await charged_since(store, day_start(clock())), clock())
     return Site(context, qpu, workers, clock)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 
 from qpud.core.slices import Outcome, OutcomeState
 from qpud.drivers.base import DeviceSpec, Health, HealthState, Refused, SliceRequest, Unreachable
@@ -26,10 +27,13 @@ class Qpu:
     Args:
         seconds: How long a slice takes; None: until the test says `finish`.
         rate: Shots per second, for the length of slices.
+        cuts: Whether a cancel ends a slice that would end by itself: with its first shot, every third time with
+            none, and with 3 s of QPU time for shots that are not handed over.
     """
 
-    def __init__(self, seconds: float | None = None, rate: float = 10.0) -> None:
+    def __init__(self, seconds: float | None = None, rate: float = 10.0, *, cuts: bool = False) -> None:
         self.seconds = seconds
+        self.cuts = cuts
         self.rate = rate
         self.requests: list[SliceRequest] = []
         self.ran: Counter[tuple[int, int]] = Counter()  # (job, shot) → how often it was measured
@@ -37,6 +41,7 @@ class Qpu:
         self.released: list[int] = []
         self.outcomes: dict[str, asyncio.Future[Outcome]] = {}
         self.running: str | None = None
+        self.now: Callable[[], float] = lambda: 2.0
         self.away = False
         self.lose_replies = 0
         self.refusals: list[Refused] = []
@@ -70,8 +75,9 @@ class Qpu:
         counts: dict[str, int] | None = None,
         message: str = "",
         transient: bool = False,
+        more_seconds: float = 0.0,
     ) -> None:
-        """End the slice that runs, with all shots unless told otherwise."""
+        """End the slice that runs, with all shots and 0.1 s for each unless told otherwise."""
         request = self.requests[-1]
         assert self.running == request.tag, "nothing runs"
         made = range(request.first_shot, request.first_shot + (request.shots if shots is None else shots))
@@ -81,9 +87,9 @@ class Qpu:
             Outcome(
                 state=state,
                 counts={bits(shot): 1 for shot in made} if counts is None else counts,
-                started_at=1.0,
-                ended_at=2.0,
-                qpu_seconds=0.1 * len(made),
+                started_at=self.now() - 1.0,
+                ended_at=self.now(),
+                qpu_seconds=0.1 * len(made) + more_seconds,
                 message=message,
                 transient=transient,
                 provenance={"driver": "test"},
@@ -143,6 +149,9 @@ class QpuDriver:
         self.qpu.canceled.append(device_id)
         if self.qpu.running == device_id and self.qpu.seconds is None:
             self.qpu.finish(1, state=OutcomeState.CANCELED, message="cancelled after 1 shot")
+        elif self.qpu.running == device_id and self.qpu.cuts:
+            shots = 0 if len(self.qpu.canceled) % 3 == 0 else 1
+            self.qpu.finish(shots, state=OutcomeState.CANCELED, message="cut", more_seconds=3.0)
 
     def release(self, job_id: int) -> None:
         self.qpu.released.append(job_id)

@@ -7,6 +7,7 @@ import contextlib
 import json
 import random
 import sqlite3
+from itertools import repeat
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,19 @@ import pytest
 from qpud.core.errors import QpudError
 from qpud.core.identity import Identity
 from qpud.core.job import Job, JobState
+from qpud.core.policy import PreemptMode
+from qpud.core.report import Group, ReportFilter
 from qpud.core.session import Session
-from tests.daemon.builders import ALICE, BOB, DONE, Site, a_life, sums, until
+from qpud.store import ledger as ledger_sql
+from tests.daemon.builders import ALICE, BOB, DONE, Site, a_life, a_policy, sums, until, with_queue
 from tests.daemon.qpu import Qpu
 from tests.daemon.test_slices import every_shot_once
+from tests.store.builders import a_store
 
 QUEUES = ("production", "test", "development")
 CRASHES = 12
+CHARGED = "SELECT total(qpu_seconds) + total(wasted_seconds) FROM ledger"
+SPENT = "SELECT total(qpu_seconds) FROM slices"
 
 
 class Load:
@@ -65,11 +72,13 @@ class Load:
                 self.finished.add(answer.id)
 
 
-async def a_day(path: Path, seed: int) -> tuple[Qpu, Load]:
+async def a_day(path: Path, seed: int, mode: PreemptMode) -> tuple[Qpu, Load]:
     """Lives of a daemon that crash under load at random moments, and a last one that brings everything to its end."""
-    qpu, load, chance = Qpu(seconds=0.0005), Load(seed), random.Random(seed)
+    seconds = 0.004 if mode is PreemptMode.REQUEUE else 0.0005  # long enough to be cut
+    qpu, load, chance = Qpu(seconds, cuts=True), Load(seed), random.Random(seed)
+    policy = with_queue(with_queue(a_policy(), "development", preempt_mode=mode), "test", preempt_mode=mode)
     for _ in range(CRASHES):
-        site = await a_life(path, qpu)
+        site = await a_life(path, qpu, policy=policy)
         site.start()
         users = asyncio.create_task(load.run(site))
         await asyncio.sleep(chance.random() * 0.06)
@@ -101,10 +110,18 @@ def stored(path: Path, statement: str) -> list[tuple[object, ...]]:
         return database.execute(statement).fetchall()
 
 
-@pytest.mark.parametrize("seed", range(4))
-async def test_crashes_at_random_moments_lose_nothing_and_count_nothing_twice(tmp_path: Path, seed: int) -> None:
+@pytest.mark.parametrize(
+    ("mode", "seed"),
+    [
+        *zip(repeat(PreemptMode.SLICE), range(4), strict=False),
+        *zip(repeat(PreemptMode.REQUEUE), range(3), strict=False),
+    ],
+)
+async def test_crashes_at_random_moments_lose_nothing_and_count_nothing_twice(
+    tmp_path: Path, mode: PreemptMode, seed: int
+) -> None:
     async with asyncio.timeout(40):
-        qpu, load = await a_day(tmp_path, seed)
+        qpu, load = await a_day(tmp_path, seed, mode)
     jobs = {
         int(str(row[0])): row[1:] for row in stored(tmp_path, "SELECT id, state, shots, shots_done, counts FROM jobs")
     }
@@ -113,6 +130,9 @@ async def test_crashes_at_random_moments_lose_nothing_and_count_nothing_twice(tm
     assert max(qpu.ran.values()) == 1, "a shot ran twice"
     ledger, slices, done = sums(tmp_path)
     assert ledger == slices == done == sum(qpu.ran.values())
+    assert await reported(tmp_path) == {ledger}
+    charged, spent = (stored(tmp_path, statement)[0][0] for statement in (CHARGED, SPENT))
+    assert charged == pytest.approx(spent), "every QPU second is charged or wasted"
     assert len(jobs) > 10
     for job_id, (state, shots, shots_done, counts) in jobs.items():
         made = sorted(shot for job, shot in qpu.ran if job == job_id)
@@ -121,6 +141,16 @@ async def test_crashes_at_random_moments_lose_nothing_and_count_nothing_twice(tm
             assert json.loads(str(counts))["counter"] == every_shot_once(int(str(shots)))
     assert not stored(tmp_path, "SELECT 1 FROM slices WHERE state IN ('INTENT', 'RUNNING', 'UNKNOWN')")
     assert not stored(tmp_path, "SELECT 1 FROM jobs WHERE reason = 'Canceling'")
+
+
+async def reported(path: Path) -> set[int]:
+    """The shots of all rows, and of the total, of reports grouped by each thing and by everything."""
+    shots = set()
+    async with a_store(path) as store:
+        for by in (*((group,) for group in Group), tuple(Group)):
+            report = await ledger_sql.report(store, ReportFilter(by=by, limit=10_000))
+            shots |= {sum(row.charges.shots for row in report.rows), report.total.shots}
+    return shots
 
 
 async def test_a_key_sent_again_after_a_crash_makes_no_second_job(tmp_path: Path) -> None:

@@ -598,7 +598,7 @@ async def test_waiters_that_leave_are_forgotten(tmp_path: Path) -> None:
 # -- limits
 async def test_more_shots_than_the_queue_allows_are_refused_with_numbers(tmp_path: Path) -> None:
     async with a_site(tmp_path, policy=with_queue(a_policy(), "development", max_shots=1000)) as site:
-        with pytest.raises(LimitExceeded, match=r"^5000 shots exceed MaxShots 1000 of queue development$"):
+        with pytest.raises(LimitExceeded, match=r"^5000 shots exceed MaxShots 1000 of queue development: submit 5"):
             await site.submit(await site.session(), 5000)
 
 

@@ -1,5 +1,6 @@
 import grp
 import os
+import pwd
 import socket
 import stat
 import tempfile
@@ -9,7 +10,17 @@ from pathlib import Path
 import pytest
 
 from qpud.core.errors import Conflict, Invalid, Unavailable
-from qpud.site.peer import bind_tcp, bind_unix, bound_at, peer_credentials, private_folder, unbind, user_id, user_name
+from qpud.site.peer import (
+    Groups,
+    bind_tcp,
+    bind_unix,
+    bound_at,
+    peer_credentials,
+    private_folder,
+    unbind,
+    user_id,
+    user_name,
+)
 
 is_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give things away")
 
@@ -207,3 +218,27 @@ def test_a_folder_of_another_user_is_refused(runtime: Path) -> None:
     os.chown(runtime / "qpud", 65534, -1)
     with pytest.raises(Conflict, match="belongs to user nobody"):
         private_folder()
+
+
+# -- groups
+def test_a_user_has_the_groups_that_the_system_says() -> None:
+    known = Groups(lambda: 0.0)(os.getuid())
+    assert grp.getgrgid(pwd.getpwuid(os.getuid()).pw_gid).gr_name in known
+
+
+def test_an_unknown_user_has_no_groups() -> None:
+    assert Groups(lambda: 0.0)(2**31 - 7) == ()
+
+
+def test_groups_are_asked_for_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, asked = [1000.0], []
+    monkeypatch.setattr(os, "getgrouplist", lambda user, group: asked.append(user) or [group])
+    groups = Groups(lambda: now[0])
+    for now[0] in (1000.0, 1059.0, 1060.0, 1100.0):
+        groups(os.getuid())
+    assert len(asked) == 2
+
+
+def test_a_group_without_a_name_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getgrouplist", lambda user, group: [group, 2**31 - 7])
+    assert len(Groups(lambda: 0.0)(os.getuid())) == 1
