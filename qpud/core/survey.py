@@ -105,7 +105,7 @@ class Survey:
         if preempt_mode(job, self._book.policy.queues) is PreemptMode.OFF:
             return math.inf
         session = self._book.sessions.get(job.session_id)
-        is_heavy = session is not None and session.hint is Hint.QC_HEAVY
+        is_heavy = session is not None and session.hint is Hint.QC_HEAVY and not self._book.interleaving
         seconds = self._lengths.seconds(job.queue, is_heavy=is_heavy, is_contended=is_shared) * self._wall
         return max(seconds, self.shot) + (self.setup if is_shared else 0.0)
 

@@ -255,7 +255,7 @@ class SubmitVerbs(Verbs):
         current = context.book.sessions.get(session.id)
         if current is not None:
             context.book.sessions[session.id] = msgspec.structs.replace(current, last_used_at=jobs[0].submitted_at)
-        self._enter(jobs)
+        self._take_in(jobs)
         for text in texts.values():
             if (known := self._sequences.get(text)) is not None:
                 self._sequences[text] = _Known(known.facts, known.program, True)
@@ -264,7 +264,7 @@ class SubmitVerbs(Verbs):
             if self._has_to_know(resource) or 0 < len(context.book.unvalidated[resource]) <= len(jobs):
                 context.wake(resource)
 
-    def _enter(self, jobs: list[Job]) -> None:
+    def _take_in(self, jobs: list[Job]) -> None:
         context = self._context
         for job in jobs:
             context.book.add_job(job)
