@@ -17,6 +17,7 @@ Nothing is foreseen of cancels, hints, MaxJobsPerUser and StarvationLimit.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import msgspec
@@ -35,6 +36,8 @@ from qpud.core.session import Session
 from qpud.core.survey import Survey, Tier
 from qpud.core.verbs import Forecast
 
+SLACK_SECONDS = 1.0
+"""What commits, the network and the start of a slice may add, is no broken promise."""
 Closed = Sequence[tuple[float, float]]
 """Windows (begin, end) in which a job does not start, in order; seconds since the epoch."""
 
@@ -46,6 +49,7 @@ class _Lane(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     first: float  # seconds until the tier has its turn
     place: Place | None
     is_shared: bool
+    most: float  # seconds that pass for one of the contender's own if all others have work all the time
     rest: float  # seconds of the job that has the resource, if it stands before the others
     slices: dict[str, float]  # seconds of a slice by queue
     before: str  # words before those on the jobs before it
@@ -128,7 +132,7 @@ class Prospect:
         if closed := self._closed_to(job):
             start, start_latest = after(self.at, start, closed), after(self.at, start_latest, closed)
             end, end_latest = after(self.at, end, closed), after(self.at, end_latest, closed)
-        if self.order.newcomers is Newcomers.OTHER_SESSIONS and not self._has_session(job):
+        if not self._is_bounded(job):
             start_latest = end_latest = None
         words = f"{in_words(ahead)} of {'its own session' if lane.place else 'jobs before it'}" if ahead >= 1 else ""
         reason = ", ".join(part for part in (lane.before, words, lane.behind) if part)
@@ -138,27 +142,31 @@ class Prospect:
         place = lane.place
         if place is None or not lane.is_shared:
             return self._times(lane, first, ahead, ahead, ahead)
-        piece = min(length, lane.slices.get(job.queue) or self._slice(job, lane))
-        middle = place.elapsed(ahead + piece / 2) - piece / 2
-        due = place.elapsed(ahead + piece) - piece + lane.tier.quantum
-        return self._times(lane, first, middle, due, ahead + piece / 2)
+        turn = max(min(length, self._slice(job, lane)), lane.tier.quantum)
+        middle = place.elapsed(ahead + turn / 2) - turn / 2
+        return self._times(lane, first, middle, place.elapsed(ahead + turn), ahead + turn / 2)
 
     def _end(self, job: Job, lane: _Lane, first: float, ahead: float, length: float) -> tuple[float, float]:
         place, whole = lane.place, ahead + length
         if place is None or not lane.is_shared:
             return self._times(lane, first, whole, whole, whole)
-        piece = min(length, lane.slices.get(job.queue) or self._slice(job, lane))
-        middle = place.elapsed(whole - piece / 2) + piece / 2
-        return self._times(lane, first, middle, place.elapsed(whole) + lane.tier.quantum, whole)
+        piece = self._slice(job, lane)
+        last = length if length <= piece else length - piece * (math.ceil(length / piece) - 1)
+        turn = max(last, lane.tier.quantum)
+        begin = whole - last
+        middle = place.elapsed(begin + turn / 2) - turn / 2 + last
+        return self._times(lane, first, middle, place.elapsed(begin + turn) + last, whole)
 
     def _slice(self, job: Job, lane: _Lane) -> float:
-        seconds = lane.slices[job.queue] = self._survey.slice_of(job, is_shared=lane.is_shared)
+        seconds = lane.slices.get(job.queue)
+        if seconds is None:
+            seconds = lane.slices[job.queue] = self._survey.slice_of(job, is_shared=lane.is_shared)
         return seconds
 
     def _times(self, lane: _Lane, first: float, middle: float, due: float, own: float) -> tuple[float, float]:
         worst = (first + due) * self._survey.slower
-        usual, latest = lane.tier.coming.times(middle, first + middle, worst, own)
-        return self.at + usual, self.at + latest
+        usual, latest = lane.tier.coming.times(middle, first + middle, worst, own, lane.most)
+        return self.at + usual, self.at + latest + SLACK_SECONDS
 
     def _closed_to(self, job: Job) -> Closed:
         if not self._book.reservations:
@@ -173,7 +181,10 @@ class Prospect:
     def _bars(self, reservation: Reservation, session: Session | None) -> bool:
         return reservation.resource == self._resource and not owns(reservation, session)
 
-    def _has_session(self, job: Job) -> bool:
+    def _is_bounded(self, job: Job) -> bool:
+        """Whether anybody can say when its turn comes at the latest."""
+        if self.order.newcomers is not Newcomers.OTHER_SESSIONS:
+            return self.order.newcomers is not Newcomers.ANYBODY
         holder = self._survey.grip.job
         return holder is None or holder.session_id == job.session_id
 
@@ -195,6 +206,7 @@ class Prospect:
             first=wait + tier.above,
             place=None if contender is None else survey.place(contender),
             is_shared=is_shared,
+            most=1.0 if contender is None else tier.joining / part_of(contender),
             rest=survey.rest_of(contender, tier, is_shared=is_shared),
             slices={},
             before=self._about_before(tier, wait),

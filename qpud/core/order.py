@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -314,11 +315,14 @@ class ExclusiveOrder(KeyOrder):
         self.newcomers = Newcomers.OTHER_SESSIONS
         self._holder = ""
         self._of_session: dict[str, Line[Keyed]] = {}
+        self._heads: Line[Keyed] = Line()  # the first job of each session, with the work of all of them
 
     def put(self, job: Job) -> None:
         """See Order."""
         super().put(job)
-        self._of_session.setdefault(job.session_id, Line()).put(self._rank(job), self._line.work_of(job.id))
+        line = self._of_session.setdefault(job.session_id, Line())
+        with self._changing(line):
+            line.put(self._rank(job), self._line.work_of(job.id))
 
     def drop(self, job_id: int) -> None:
         """See Order."""
@@ -327,19 +331,23 @@ class ExclusiveOrder(KeyOrder):
         if job is None:
             return
         line = self._of_session[job.session_id]
-        line.drop(job_id)
+        with self._changing(line):
+            line.drop(job_id)
         if not line:
             del self._of_session[job.session_id]
 
     def work_before(self, job: Job) -> Work:
         """See Order; sessions go one after the other, by their first jobs, after the one that has the resource."""
         mine = self._of_session.get(job.session_id)
-        if mine is None or job.id not in self._jobs:
+        first = None if mine is None or job.id not in self._jobs else mine.first()
+        if mine is None or first is None:
             return NOTHING
-        ahead = [mine.before(job.id)]
-        if job.session_id != self._holder:
-            ahead += [line.work for session, line in self._of_session.items() if self._goes_before(session, mine)]
-        return Work(sum(one.shots for one in ahead), sum(one.changes for one in ahead))
+        own = mine.before(job.id)
+        if job.session_id == self._holder:
+            return own
+        ahead, holder = self._heads.before(first.job_id), self._of_session.get(self._holder)
+        late = holder.work if holder is not None and (holder.first() or first) > first else NOTHING
+        return Work(own.shots + ahead.shots + late.shots, own.changes + ahead.changes + late.changes)
 
     def walk(self) -> Iterator[tuple[Job, Work, Work]]:
         """See Order."""
@@ -349,16 +357,17 @@ class ExclusiveOrder(KeyOrder):
             shots += line.shots
             changes += line.changes
 
+    @contextmanager
+    def _changing(self, line: Line[Keyed]) -> Iterator[None]:
+        if (before := line.first()) is not None:
+            self._heads.drop(before.job_id)
+        yield
+        if (after := line.first()) is not None:
+            self._heads.put(after, line.work)
+
     def _turn(self, line: Line[Keyed]) -> tuple[bool, Keyed]:
         first = next(iter(line))
         return (self._jobs[first.job_id].session_id != self._holder, first)
-
-    def _goes_before(self, session: str, mine: Line[Keyed]) -> bool:
-        line = self._of_session[session]
-        if line is mine:
-            return False
-        first, own = line.first(), mine.first()
-        return session == self._holder or (first is not None and own is not None and first < own)
 
     def take(self, job: Job) -> None:
         """See Order; the job's session has the resource from now on."""

@@ -21,16 +21,21 @@ LARGEST_LOAD = 0.95
 """Nobody is expected to bring more than this for long: work takes at most 20 times as long as alone."""
 UNSEEN = -math.log(CONFIDENCE)
 """Arrivals to expect, at most, for CONFIDENCE of all cases to see none."""
+HALF_UNSEEN = math.log(2.0)
+"""Arrivals to expect, at most, for half of all cases to see none."""
 
 
-def typical(work: float, load: float, squares: float) -> float:
+def typical(work: float, number: float, load: float, squares: float) -> float:
     """The median, about: exact for little work and for much.
 
     Args:
         work: Seconds that wait now, >= 0.
+        number: Arrivals per second.
         load: What comes, seconds per second.
         squares: s² per second.
     """
+    if number * work <= HALF_UNSEEN:
+        return work
     left = 1.0 - load if load < LARGEST_LOAD else 1.0 - LARGEST_LOAD
     drift = work * left + LEVY * squares
     return work * work / drift if drift < work else work
@@ -66,44 +71,47 @@ class Coming:
     Args:
         above: From higher tiers.
         beside: In this one; nothing where nothing is shared.
-        sessions: How many would share if all had work who submitted lately.
     """
 
-    __slots__ = ("_beside", "_load", "_mean", "_number", "_sessions", "_squares")
+    __slots__ = ("_beside", "_load", "_mean", "_number", "_squares")
 
-    def __init__(self, above: Rates, beside: Rates, sessions: float) -> None:
+    def __init__(self, above: Rates, beside: Rates) -> None:
         self._number, self._load, self._squares = above
         self._beside = beside
         self._mean = beside.mean
-        self._sessions = sessions
 
-    def times(self, middle: float, work: float, worst: float, own: float) -> tuple[float, float]:
+    def times(self, middle: float, work: float, worst: float, own: float, most: float) -> tuple[float, float]:
         """Seconds until a job has its turn: typically, and at the latest.
 
-        While `middle` seconds are worked, `own` of them for the job's session, middle ÷ own sessions share on average;
-        the others bring their part of the tier's load. Until the job's turn comes none of them is served more than its
-        own session; on average a newcomer finds half of that left, in the mean square a third. And if all of them came
-        at once, they would each have as much as its own session.
+        If all others of its tier have work all the time, `most` seconds pass for each of its own session; what is less
+        than that now is left to those who will bring their part of the tier's load. Until the job's turn comes none of
+        them is served more than its own session; on average a newcomer finds half of that left, in the mean square a
+        third.
 
         Args:
             middle: Work of its tier before it.
             work: The same with that of higher tiers.
             worst: The same at its deadline.
             own: What of `middle` is its own session's.
+            most: See above, >= 1.
         """
         number, load, squares, mean = self._number, self._load, self._squares, self._mean
         if own <= 0.0 or not mean:
-            usual, latest = typical(work, load, squares), late(worst, number, load, squares)
+            usual, latest = typical(work, number, load, squares), late(worst, number, load, squares)
             return usual, latest if latest > usual else usual
         more_number, more_load, more_squares = self._beside
-        others = own * self._sessions - middle
+        others = own * most - middle
         if others < 0.0:
             others = 0.0
-        part = own / mean
+        part, idle = own / mean, others / (own * most)
         half, third = (part / 2.0 if part < 2.0 else 1.0), (part * part / 3.0 if part * part < 3.0 else 1.0)
-        idle = others / (own * self._sessions)
-        usual = typical(work, load + idle * half * more_load, squares + idle * third * more_squares)
+        usual = typical(
+            work,
+            number + idle * more_number,
+            load + idle * half * more_load,
+            squares + idle * third * more_squares,
+        )
         latest = late(worst, number + more_number, load + math.sqrt(third) * more_load, squares + third * more_squares)
-        usual = min(usual, typical(work + others, load, squares))
+        usual = min(usual, typical(work + others, number, load, squares))
         latest = min(latest, late(worst + others, number, load, squares))
         return usual, latest if latest > usual else usual

@@ -32,6 +32,7 @@ class Tier(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     quantum: float  # of a slice, set-up included
     swell: float
     crowd: int  # sessions with work
+    joining: float  # factor on it if all had work who submitted lately, >= 1
     newcomers: Rates  # in higher tiers
     coming: Coming
 
@@ -127,15 +128,16 @@ class Survey:
         quantum = self._lengths.quanta.get(number, 0.0) * self._wall
         load = self._book.loads.get((self._resource, number)) or Load()
         newcomers, beside = self._from_above(number), load.rates(self._now) if self._order.tiers() else QUIET
-        sessions = max(crowd, load.users(self._now) * max(1.0, crowd / max(1, busy_users)))
+        sessions = load.users(self._now) * max(1.0, crowd / max(1, busy_users))
         return Tier(
             number=number,
             above=above,
             quantum=quantum,
             swell=quantum / (quantum - self.setup) if quantum > self.setup else 1.0,
             crowd=crowd,
+            joining=max(1.0, sessions / max(1, crowd)),
             newcomers=newcomers,
-            coming=Coming(newcomers, beside, max(1.0, sessions)),
+            coming=Coming(newcomers, beside),
         )
 
     def _from_above(self, number: int) -> Rates:

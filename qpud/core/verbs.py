@@ -191,7 +191,7 @@ class Forecast(msgspec.Struct, frozen=True, gc=False):
     """When a job starts and ends: typically, and at the latest. Times are seconds since the epoch, UTC.
 
     All times are None if nobody knows, as for a held job; those of the start once the job has started; the latest
-    ones where a session keeps the resource as long as it likes (SchedulerType=exclusive).
+    ones where a session keeps the resource as long as it likes (SchedulerType=exclusive), or under a site's own order.
     """
 
     start: float | None

@@ -112,8 +112,30 @@ def test_every_reason_of_the_core_is_explained() -> None:
 def test_queue_is_a_table_like_squeue(qpud: Any, daemon: Any) -> None:
     daemon.on("GET", "/v1/queue", plain(wire.QueueView(queue=[queue_line()])))
     header, row = qpud("queue", "--qpu", "FRESNEL").stdout.splitlines()
-    assert header.split() == "JOBID NAME QUEUE USER STATE SHOTS WAITED START RESOURCE REASON".split()
-    assert row.split() == "7 scan development ada PENDING 40/100 1:02:03 ~2031-12-24 FRESNEL Priority".split()
+    assert header.split() == [
+        "JOBID",
+        "NAME",
+        "QUEUE",
+        "USER",
+        "STATE",
+        "SHOTS",
+        "WAITED",
+        "START",
+        "RESOURCE",
+        "REASON",
+    ]
+    assert row.split() == [
+        "7",
+        "scan",
+        "development",
+        "ada",
+        "PENDING",
+        "40/100",
+        "1:02:03",
+        "~2031-12-24",
+        "FRESNEL",
+        "Priority",
+    ]
     assert daemon.asked[0].query == "resource=FRESNEL"
 
 
