@@ -5,8 +5,9 @@ Released clients read no header that they do not know.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import UTC, datetime
+from collections.abc import Sequence
+
+from msgspec import to_builtins
 
 from qpud.api import wire
 from qpud.api.wire import moment
@@ -35,17 +36,26 @@ def view(forecast: Forecast | None) -> wire.ForecastView | None:
     )
 
 
-def headers(forecasts: Iterable[Forecast | None]) -> dict[str, str]:
+def headers(forecasts: Sequence[Forecast | None]) -> dict[str, str]:
     """The headers of a submission's answer: of one job, or of a batch from its first start to its last end."""
     known = [one for one in forecasts if one is not None]
-    times = {
+    times = _batch(known) if len(known) != 1 else _one(known[0])
+    return {name: to_builtins(moment(at)) for name, at in times.items() if at is not None}
+
+
+def _one(forecast: Forecast) -> dict[str, float | None]:
+    return {
+        START: forecast.start,
+        START_LATEST: forecast.start_latest,
+        END: forecast.end,
+        END_LATEST: forecast.end_latest,
+    }
+
+
+def _batch(known: list[Forecast]) -> dict[str, float | None]:
+    return {
         START: min((one.start for one in known if one.start is not None), default=None),
         START_LATEST: min((one.start_latest for one in known if one.start_latest is not None), default=None),
         END: max((one.end for one in known if one.end is not None), default=None),
         END_LATEST: max((one.end_latest for one in known if one.end_latest is not None), default=None),
     }
-    return {name: _text(at) for name, at in times.items() if at is not None}
-
-
-def _text(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"

@@ -68,10 +68,8 @@ class Place:
 
     def elapsed(self, seconds: float) -> float:
         """Work of everybody by the time that so many seconds of its own are done; they may be more than it has now."""
-        work, place = seconds, self
-        while True:
-            virtual = place.begin + work / place.weight
-            work = place.curve(virtual) + place.weight * max(0.0, virtual - place.end)
-            if place.above is None:
-                return work
-            place = place.above
+        virtual = self.begin + seconds / self.weight
+        work = self.curve(virtual)
+        if virtual > self.end:
+            work += self.weight * (virtual - self.end)
+        return work if self.above is None else self.above.elapsed(work)

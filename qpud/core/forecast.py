@@ -135,7 +135,7 @@ class Prospect:
         if not self._is_bounded(job):
             start_latest = end_latest = None
         words = f"{in_words(ahead)} of {'its own session' if lane.place else 'jobs before it'}" if ahead >= 1 else ""
-        reason = ", ".join(part for part in (lane.before, words, lane.behind) if part)
+        reason = ", ".join([part for part in (lane.before, words, lane.behind) if part])
         return Forecast(start, start_latest, end, end_latest, reason or f"{self._resource} is free")
 
     def _start(self, job: Job, lane: _Lane, first: float, ahead: float, length: float) -> tuple[float, float]:

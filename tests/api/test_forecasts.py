@@ -24,7 +24,7 @@ async def test_a_submission_s_answer_carries_the_forecast(path: str) -> None:
 
 def test_a_batch_is_foreseen_from_its_first_start_to_its_last_end() -> None:
     found = headers([Forecast(20.0, 25.0, 30.0, 35.0, ""), Forecast(10.0, 15.0, 40.0, 45.0, "")])
-    assert (found[START], found[END]) == ("1970-01-01T00:00:10.000Z", "1970-01-01T00:00:40.000Z")
+    assert (found[START], found[END]) == ("1970-01-01T00:00:10Z", "1970-01-01T00:00:40Z")
 
 
 def test_what_nobody_knows_has_no_header() -> None:
