@@ -25,7 +25,6 @@ from qpud.core.slices import Slice
 from qpud.core.slicing import SliceLengths
 from qpud.core.tally import Tally
 from qpud.core.usage import Usage
-from qpud.core.verbs import Forecast
 
 
 class Flight:
@@ -106,7 +105,7 @@ class Book:
         self.reservations: dict[str, Reservation] = {}
         self.watches: dict[str, Watch] = {}  # session → what it did, of those that gave a hint
         self.loads: dict[tuple[str, int], Load] = {}  # (resource, tier) → what is submitted
-        self.promises: dict[int, Forecast] = {}  # job that has not started → what was foreseen at its submission
+        self.promises: dict[int, tuple[float, float | None]] = {}  # job → start foreseen at submission, and latest
         self.adrift: set[int] = set()  # jobs with a slice in flight at a resource that left the policy
         self._slurm: dict[tuple[int, str], str] = {}
         self.interleaving: set[str] = set()  # open sessions that said that their nodes wait between short jobs

@@ -18,7 +18,7 @@ Nothing is foreseen of cancels, hints, MaxJobsPerUser and StarvationLimit.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -27,7 +27,7 @@ from qpud.core.curve import Place
 from qpud.core.explain import sentence
 from qpud.core.fairshare import Contender, part_of
 from qpud.core.job import Job, JobState
-from qpud.core.line import Work
+from qpud.core.line import NOTHING, Work
 from qpud.core.order import Newcomers
 from qpud.core.passage import LARGEST_LOAD
 from qpud.core.plan import may_run
@@ -81,17 +81,34 @@ class Prospect:
         """How many sessions, users and accounts had work: the cost of a prospect goes with it."""
         return self._survey.contenders
 
-    def is_outdated(self) -> bool:
-        """Whether another job has the resource now, or the queue is longer or shorter by more than a tenth."""
+    def has_moved_on(self) -> bool:
+        """Whether another job has the resource now."""
         holder = self._survey.grip.job
-        if self._flight.job_id != (holder.id if holder else None):
-            return True
+        return self._flight.job_id != (holder.id if holder else None)
+
+    def is_outgrown(self) -> bool:
+        """Whether the queue is longer or shorter now by more than a tenth."""
         return abs(len(self.order) - self._length) * 10 > self._length
 
     def of(self, job: Job) -> Forecast:
         """The forecast of an unfinished job of this resource; it may have come after this moment."""
         own = self.order.work_of(job)
         return self._forecast(job, self.order.work_before(job), own if own.shots else Work(job.shots_left, 0))
+
+    def in_order(self, jobs: Iterable[Job]) -> list[Forecast]:
+        """The forecasts of the first jobs of the queue, or of all, as the order itself gives them.
+
+        What stands before each is added up, not asked for: that is several times faster.
+        """
+        if self.order.newcomers is Newcomers.OTHER_SESSIONS:
+            return [self.of(job) for job in jobs]
+        found, ahead = [], dict[Contender | None, Work]()
+        for job in jobs:
+            own, contender = self.order.work_of(job), self.order.contender_of(job)
+            before = ahead.get(contender, NOTHING)
+            ahead[contender] = Work(before.shots + own.shots, before.changes + own.changes)
+            found.append(self._forecast(job, before, own if own.shots else Work(job.shots_left, 0)))
+        return found
 
     def all(self) -> dict[int, Forecast]:
         """The forecasts of all queued jobs, in one walk."""

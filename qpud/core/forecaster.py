@@ -18,7 +18,8 @@ LARGEST_AGE_SECONDS = 1.0
 """A prospect is not older than this, unless its cost forbids a new one."""
 SECONDS_PER_CONTENDER = 2.5e-4
 """Least age of a prospect per session, user or account with work. Each costs 5 µs, so that this is 2 % of the time."""
-_LEAST_CONTENDERS = 10
+_LEAST_AGE_SECONDS = 0.0025  # a short queue grows by a tenth with each job
+_MOST_GIVEN = 4096
 
 
 class Outcome(NamedTuple):
@@ -38,6 +39,7 @@ class Forecaster:
     def __init__(self, book: Book) -> None:
         self._book = book
         self._prospects: dict[str, Prospect] = {}
+        self._given: dict[int, Forecast] = {}  # for the answers that are being written
 
     def of(self, job: Job, now: float) -> Forecast | None:
         """The forecast of a job; None once it has ended.
@@ -53,22 +55,33 @@ class Forecaster:
             return Forecast(None, None, None, None, sentence(job, book, book.policy, now).removeprefix("waits: "))
         return self._prospect(job.resource, now).of(job)
 
+    def in_order(self, resource: str, jobs: list[Job], now: float) -> list[Forecast | None]:
+        """The forecasts of the first jobs of a resource's queue, or of all, as the order gives them."""
+        if resource not in self._book.flights:
+            return [self.of(job, now) for job in jobs]
+        return list(self._prospect(resource, now).in_order(jobs))
+
     def promise(self, job: Job, now: float) -> None:
         """Remember the forecast of a job that was just submitted, until it starts, ends or is held."""
         forecast = self.of(job, now)
-        if forecast is not None and forecast.start is not None:
-            self._book.promises[job.id] = forecast
+        if forecast is None or forecast.start is None:
+            return
+        self._book.promises[job.id] = (forecast.start, forecast.start_latest)
+        if len(self._given) >= _MOST_GIVEN:
+            self._given.clear()
+        self._given[job.id] = forecast
 
     def at_submission(self, job: Job, now: float) -> Forecast | None:
-        """What was promised of a job, else the forecast of now."""
-        return self._book.promises.get(job.id) or self.of(job, now)
+        """What was foreseen of a job that was just submitted, if it is still known; else the forecast of now."""
+        return self._given.pop(job.id, None) or self.of(job, now)
 
     def outcome(self, job: Job, now: float) -> Outcome | None:
         """How good the promise was of a job that starts now for the first time; None if there was none."""
         promised = self._book.promises.pop(job.id, None)
-        if job.state is not JobState.PENDING or promised is None or promised.start is None:
+        if job.state is not JobState.PENDING or promised is None:
             return None
-        return Outcome(abs(now - promised.start), promised.start_latest is None or now <= promised.start_latest)
+        start, latest = promised
+        return Outcome(abs(now - start), latest is None or now <= latest)
 
     def _prospect(self, resource: str, now: float) -> Prospect:
         known = self._prospects.get(resource)
@@ -79,6 +92,9 @@ class Forecaster:
     def _is_good(self, known: Prospect, resource: str, now: float) -> bool:
         if known.order is not self._book.pending[resource] or now < known.at:
             return False  # the policy was reloaded, or the clock set back
-        age = now - known.at
-        least = SECONDS_PER_CONTENDER * (known.contenders + _LEAST_CONTENDERS)
-        return age < least or (age < LARGEST_AGE_SECONDS and not known.is_outdated())
+        age, least = now - known.at, SECONDS_PER_CONTENDER * known.contenders
+        if age >= least and known.has_moved_on():
+            return False  # at most once a boundary
+        if age >= least + _LEAST_AGE_SECONDS and known.is_outgrown():
+            return False
+        return age < max(least, LARGEST_AGE_SECONDS)

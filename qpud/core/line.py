@@ -39,11 +39,12 @@ class Line(Generic[K]):
         changes: Of the register, of all jobs.
     """
 
-    __slots__ = ("_blocks", "_changes", "_shots", "_work", "changes", "shots")
+    __slots__ = ("_blocks", "_changes", "_latest", "_shots", "_work", "changes", "shots")
 
     def __init__(self) -> None:
         self.shots = 0
         self.changes = 0
+        self._latest = NOTHING
         self._blocks: list[list[K]] = []
         self._shots: list[int] = []
         self._changes: list[int] = []
@@ -74,6 +75,7 @@ class Line(Generic[K]):
         """Take a job in, or its new key and work."""
         if key.job_id in self._work:
             self.drop(key.job_id)
+        work = self._latest = self._latest if work == self._latest else work  # most are alike: one object for all
         self._work[key.job_id] = (key, work)
         blocks = self._blocks
         if not blocks or blocks[-1][-1] < key:  # newcomers are most often the last

@@ -381,15 +381,19 @@ def test_windows_that_are_over_cost_nothing() -> None:
     assert after(10.0, 12.0, [(0.0, 5.0), (11.0, 20.0), (21.5, 22.0), (30.0, 40.0)]) == pytest.approx(21.0)
 
 
-def test_all_forecasts_at_once_are_those_of_each_job() -> None:
-    oracle = Oracle(setup=2.0)
+@pytest.mark.parametrize("scheduler", ["share", "priority", "exclusive"])
+def test_all_forecasts_at_once_are_those_of_each_job(scheduler: str) -> None:
+    oracle = Oracle(changed(DEV, scheduler_type=scheduler), setup=2.0)
     dice = random.Random(3)
     for number in range(5):
         oracle.session(f"s{number}", share=number + 1, queue=dice.choice(["production", "development"]))
         for _ in range(5):
             oracle.submit(f"s{number}", dice.randint(1, 99), register_hash=dice.choice("pq"))
     prospect = Prospect(oracle.book, RESOURCE, oracle.now)
-    assert prospect.all() == {job.id: prospect.of(job) for job in oracle.book.jobs.values()}
+    one_by_one = {job.id: prospect.of(job) for job in oracle.book.jobs.values()}
+    in_order = [oracle.book.jobs[job_id] for job_id in oracle.book.pending[RESOURCE].in_order(100)]
+    assert prospect.all() == one_by_one
+    assert prospect.in_order(in_order) == [one_by_one[job.id] for job in in_order]
 
 
 @pytest.mark.parametrize("scheduler", ["share", "priority", "exclusive"])
