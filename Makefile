@@ -7,7 +7,8 @@ SOURCES := $(shell find qpud etc packaging/zipapp -not -path '*/__pycache__*')
 SCRIPTS := $(wildcard packaging/*.py packaging/*/*.py)
 LINTED := qpud tests packaging sdk_shims
 # Unit tests: those that start nothing and take no fuzzer's time.
-UNIT := $(addprefix tests/,core config store site api) --ignore tests/api/test_bodies.py \
+UNIT := $(addprefix tests/,core config store site api simulate) \
+	--ignore tests/api/test_bodies.py --ignore tests/simulate/test_oracles.py \
 	-m 'not worker and not pyz and not munge and not prometheus and not client'
 
 .DEFAULT_GOAL := help
@@ -36,7 +37,7 @@ lint: .venv/dev/.ready
 	@.venv/dev/bin/lint-imports --config pyproject.toml >.venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
 
 bench: setup pyz ## the figures of README.md, each as a ratio within one run
-	@for one in submit busy scale forecast; do echo "== $$one"; PYTHONPATH=. $(DEV) tests/bench/$$one.py || failed=1; done; exit $$failed
+	@for one in submit busy scale mind forecast; do echo "== $$one"; PYTHONPATH=. $(DEV) tests/bench/$$one.py || failed=1; done; exit $$failed
 
 pyz: dist/.built ## dist/qpud-VERSION-cpXY-PLATFORM.pyz, the one file that a site copies
 

@@ -4,7 +4,7 @@ socket → server.py        peer uid of a Unix socket into the scope
        → middleware.py    `//` undone, counted by route template
        → errors.py        any QpudError through one table; anything else is a 500 with a reference
        → Starlette        `/r/NAME`, `/v1`, `/api`, the route of method and path
-       → bodies.py        the body within MaxBodySize
+       → answering.py     the body within MaxBodySize, the munge credential
        → native.py, qrmi.py, onprem.py …   decode, ask the service, encode
 """
 
@@ -18,6 +18,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import Mount, Router
+from starlette.types import ASGIApp
 
 from qpud.api import native, native_admin, onprem, operation, qrmi, qrmi_accounting
 from qpud.api.auth import Authenticator
@@ -50,7 +51,6 @@ class App(Starlette):
         routes = partial(starlette_routes, parts=parts, body_limit=max_body_size)
         router = partial(Router, redirect_slashes=False)
         dialects = [
-            *routes(route for route in ROUTES if route.often),
             Mount("/v1", router(routes(NATIVE, mount="/v1"))),
             Mount(
                 "/api",
@@ -59,17 +59,15 @@ class App(Starlette):
             ),
             *routes((*WARDEN, *operation.ROUTES)),
         ]
-        super().__init__(
-            routes=[Mount("/r/{resource}", router(dialects)), *dialects],
-            middleware=[
-                Middleware(PlainPaths),
-                Middleware(Measured, parts.metrics),
-                # Starlette's own layer for bugs answers, then raises again for the server to log a second time.
-                Middleware(ExceptionMiddleware, {Exception: refusals.bug}),
-            ],
-            exception_handlers=refusals.expected,
-        )
+        often = routes(route for route in ROUTES if route.often)
+        super().__init__(routes=[*often, Mount("/r/{resource}", router([*often, *dialects])), *dialects])
         self.router.redirect_slashes = False  # PlainPaths has seen to slashes
+        self._refusals = refusals
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Ours: Starlette's has a layer more, which answers bugs, then raises them again for the server to log."""
+        refusals = self._refusals.expected | {Exception: self._refusals.bug}
+        return PlainPaths(Measured(ExceptionMiddleware(self.router, refusals), self._parts.metrics))
 
     def release_waits(self) -> None:
         """Answer all held requests now: the server stops."""

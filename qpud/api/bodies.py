@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive
 
 from qpud.core.errors import BadRequest, Invalid, TooLarge, Unavailable
 
@@ -29,30 +29,20 @@ class Arriving:
         self.size = 0
 
 
-class BoundedBody:
-    """Route middleware: the endpoint gets the body whole, inflated and within MaxBodySize.
+class Bodies:
+    """Reads the bodies of all routes: each whole, inflated and within MaxBodySize.
 
     Args:
-        app: The endpoint.
         limit: Gives MaxBodySize in bytes; a reload may change it.
-        arriving: Shared by all routes.
+        arriving: What arrives now.
     """
 
-    def __init__(self, app: ASGIApp, limit: Callable[[], int], arriving: Arriving) -> None:
-        self._app = app
+    def __init__(self, limit: Callable[[], int], arriving: Arriving) -> None:
         self._limit = limit
         self._arriving = arriving
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Read, then pass on. Raises: as `read_body`; Unavailable when too much arrives at once."""
-        body = await self._read(Headers(scope=scope), receive)
-
-        async def whole() -> Message:
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        await self._app(scope, whole, send)
-
-    async def _read(self, headers: Headers, receive: Receive) -> bytes:
+    async def read(self, headers: Headers, receive: Receive) -> bytes:
+        """The body. Raises: as `read_body`; Unavailable when too much arrives at once."""
         limit, arriving, mine = self._limit(), self._arriving, 0
 
         async def counted() -> Message:

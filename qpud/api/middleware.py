@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from starlette.requests import HTTPConnection
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from qpud.api.auth import ALONE
+
 if TYPE_CHECKING:
-    from qpud.api.auth import Authenticator
     from qpud.telemetry.metrics import Metrics
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -46,6 +46,7 @@ class Measured:
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
+        self._under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer and count; time spent in `?wait=` is no part of our latency."""
@@ -59,7 +60,12 @@ class Measured:
             status = message.get("status", status)
             await send(message)
 
-        await self._app(scope, receive, noting_status)
+        self._under_way += 1
+        scope.setdefault("state", {})[ALONE] = self._under_way == 1
+        try:
+            await self._app(scope, receive, noting_status)
+        finally:
+            self._under_way -= 1
         spent = time.perf_counter() - began - scope.get("state", {}).get("held_seconds", 0.0)
         method = scope["method"] if scope["method"] in METHODS else "OTHER"
         self._metrics.http(_template(scope), method, status, spent)
@@ -69,21 +75,3 @@ def _template(scope: Scope) -> str:
     route = scope.get("route")  # a Mount where nothing in it matched; a Route also where the method did not
     matched = isinstance(route, Route) and scope["method"] in (route.methods or ())
     return route.name if matched else UNMATCHED  # type: ignore[union-attr]
-
-
-class Proven:
-    """Route middleware: the munge credential, if there is one, is decoded before the endpoint runs.
-
-    Args:
-        app: The endpoint.
-        authenticator: Decodes it in a thread of its own.
-    """
-
-    def __init__(self, app: ASGIApp, authenticator: Authenticator) -> None:
-        self._app = app
-        self._authenticator = authenticator
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Prove, then pass on; the endpoint decides whether it wants to know."""
-        await self._authenticator.prove(HTTPConnection(scope))
-        await self._app(scope, receive, send)

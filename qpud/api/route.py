@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Awaitable, Callable, Iterable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.routing import Route as StarletteRoute
 
-from qpud.api.bodies import BoundedBody
-from qpud.api.middleware import Proven
+from qpud.api.answering import Answering
+from qpud.api.bodies import Bodies
 
 if TYPE_CHECKING:
     from qpud.api.parts import Parts
@@ -66,15 +64,13 @@ def starlette_routes(
         body_limit: Gives MaxBodySize in bytes.
         mount: The path under which the routes will be mounted.
     """
-    proven = Middleware(Proven, parts.authenticator)
-    bounded = [Middleware(BoundedBody, body_limit, parts.arriving), proven]
+    bodies = Bodies(body_limit, parts.arriving)
     return [
         StarletteRoute(
             route.path.removeprefix(mount),
-            partial(route.endpoint, parts),
+            Answering(route.endpoint, parts, bodies if route.method in WITH_BODY else None),
             methods=[route.method],
             name=route.path,
-            middleware=bounded if route.method in WITH_BODY else [proven],
         )
         for route in table
     ]

@@ -23,6 +23,39 @@ BODY_SECONDS = 60.0  # from the end of a head to that of its body: nothing is kn
 OVER_TCP, OF_ONE_USER, OF_ALL_USERS = 1 / 2, 1 / 4, 7 / 8  # of the open files: the rest is root's and our own
 
 
+class WholeAnswers:
+    """A transport that sends head and body of an answer together: apart they cost a packet and a wake-up more.
+
+    Args:
+        transport: What sends; everything but writing is left to it.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Send, but keep a head back until more follows; `100 Continue` is an answer of its own."""
+        if data.startswith(b"HTTP/1.1 ") and data[9:10] != b"1" and not self._head:
+            self._head = data
+        else:
+            self._head, held = b"", self._head
+            self._transport.write(held + data)
+
+    def flush(self) -> None:
+        """Send a head that nothing follows, as after HEAD."""
+        if self._head:
+            self.write(b"")
+
+    def close(self) -> None:
+        """Close after what was written."""
+        self.flush()
+        self._transport.close()
+
+
 class Protocol(HttpToolsProtocol):
     """One connection."""
 
@@ -35,6 +68,7 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Note who is at the other end of a Unix socket; close connections that never ask anything."""
         super().connection_made(transport)
+        self.transport = WholeAnswers(transport)  # type: ignore[assignment]
         self.uid = peer_uid(transport.get_extra_info("socket"))
         if self.uid is not None:
             self.app_state = {**self.app_state, "peer_uid": self.uid}
@@ -76,6 +110,11 @@ class Protocol(HttpToolsProtocol):
         """Its body has ended."""
         self._in_body = False
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """An answer has ended."""
+        self.transport.flush()  # type: ignore[attr-defined]
+        super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP, in JSON like everything else."""

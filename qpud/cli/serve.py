@@ -58,7 +58,7 @@ def serve_daemon(args: argparse.Namespace) -> int:
     if stray:
         raise Stop(f"--{stray[0].replace('_', '-')} needs --dev; a site writes it in the policy file", Exit.USAGE)
     path: Path = args.config or SITE_POLICY
-    policy = _read(path)
+    policy = read_policy(path)
     from qpud.daemon import serve
 
     return serve(policy, path)
@@ -94,7 +94,7 @@ def check_policy(args: argparse.Namespace) -> int:
     from qpud.config import check_report
     from qpud.site.lacking import lacking
 
-    policy = _read(args.file)
+    policy = read_policy(args.file)
     print("".join(f"# Warning: {sentence}\n" for sentence in lacking(policy)) + check_report(policy), end="")
     return Exit.OK
 
@@ -106,7 +106,8 @@ def print_version(args: argparse.Namespace) -> int:
     return Exit.OK
 
 
-def _read(path: Path) -> Policy:
+def read_policy(path: Path) -> Policy:
+    """Read a policy file, or stop with every mistake in it."""
     from qpud.config import load
 
     try:

@@ -541,7 +541,7 @@ def _everybody(group: Group) -> Iterator[Contender]:
 
 def _remove(one: _Tier, leaf: Leaf) -> None:
     del one.leaves[leaf.key]
-    del leaf.group.contenders[leaf.key]
+    leaf.group.remove(leaf)
 
 
 def _pick(top: Group, ask: Ask, current: Leaf | None, quantum: float) -> Job | None:

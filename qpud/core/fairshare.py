@@ -86,6 +86,14 @@ class Group:
         """Make a contender known; it has no work yet."""
         self.contenders[contender.key] = contender
 
+    def remove(self, contender: Contender) -> None:
+        """Forget a contender without work for good. What it had too much is owed to those who have work: else a
+        stream of newcomers with a slice each would take it from whoever stays.
+        """
+        del self.contenders[contender.key]
+        if self.active:
+            self.virtual -= min(0.0, contender.lag_seconds) / self.total
+
     def allowed(self, quantum: float) -> list[Contender]:
         """Who may have the next slice so that nobody falls more than a slice behind its due.
 
@@ -93,28 +101,29 @@ class Group:
             quantum: Longest slice in QPU-seconds, set-up included.
 
         Returns:
-            By due time: the first, and each before which all others can wait for one slice more. Only those that are
-            not ahead of their due.
+            By due time: of those that are not ahead of their due the first, and each before which all others, also
+            those that are ahead now, can wait for one slice more.
         """
         if len(self.active) == 1:
             return list(self.active.values())
-        eligible = sorted(self._eligible(), key=lambda one: one.start + quantum / one.weight)
+        by_due = sorted(self.active.values(), key=lambda one: one.start + quantum / one.weight)
+        latest = self._latest_start()
         step = quantum / self.total
         done = self.virtual + step
-        for number, one in enumerate(eligible):
+        found: list[Contender] = []
+        for one in by_due:
+            if one.start <= latest:
+                found.append(one)
             done += step
-            if done > one.deadline(quantum) * (1 + _TOLERANCE):
-                return eligible[: number + 1]
-        return eligible
+            if found and done > one.deadline(quantum) * (1 + _TOLERANCE):
+                break
+        return found
 
-    def _eligible(self) -> list[Contender]:
-        """Those that are not ahead; if all are, because one that was behind has left, time jumps to the first."""
-        latest = self.virtual + _TOLERANCE * max(1.0, self.virtual)
-        eligible = [one for one in self.active.values() if one.start <= latest]
-        if eligible or not self.active:
-            return eligible
-        self.virtual = min(one.start for one in self.active.values())
-        return [one for one in self.active.values() if one.start <= self.virtual]
+    def _latest_start(self) -> float:
+        """Who started later is ahead. If all are, because one that was behind has left, time jumps to the first."""
+        first = min(one.start for one in self.active.values())
+        self.virtual = max(self.virtual, first)
+        return self.virtual + _TOLERANCE * max(1.0, abs(self.virtual))
 
     def reweigh(self, contender: Contender, weight: float) -> None:
         """Change a weight; its lag stays what it was in units of virtual time."""

@@ -107,9 +107,11 @@ class Usage:
             seconds: QPU seconds, >= 0.
             now: When they were used, seconds since the epoch, UTC.
         """
-        _usage, at = self._records.get(name, (0.0, now))
-        latest = max(at, now)
-        self._records[name] = (self.value(name, latest) + self._as_of(latest, seconds, now), latest)
+        usage, at = self._records.get(name, (0.0, now))
+        if now >= at:  # at every slice: a sum, and one fading
+            self._records[name] = (self._as_of(now, usage, at) + seconds, now)
+        else:
+            self._records[name] = (usage + self._as_of(at, seconds, now), at)
 
     def value(self, name: Hashable, now: float) -> float:
         """QPU seconds of a name as they count now; 0 for one that was never charged.

@@ -30,12 +30,13 @@ from qpud.service import admission
 from qpud.service.base import Verbs, usable
 from qpud.store import jobs as sql
 from qpud.store import queries
-from qpud.store import sessions as sessions_sql
 from qpud.store.jobs import NewJob, canonical
+from qpud.store.submission import Submission
 from qpud.store.writer import Transaction
 
 _REMEMBERED = 1024  # sequences whose facts are kept
 REMEMBERED_BYTES = 16 << 20  # of their texts: a text full of variables leaves facts of eight times its size
+_HASHED_AT_ONCE = 2047  # bytes
 _LARGEST_BATCH = 1000  # jobs in one request
 _LONGEST_NAME = 200
 
@@ -172,7 +173,7 @@ class SubmitVerbs(Verbs):
     def _look_at(self, text: str) -> _Known:
         """Inspect a new sequence and remember it; the text is the key, since hashing it costs more than the rest."""
         facts = inspect(text)
-        sequence_hash = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+        sequence_hash = _hash(text.encode("utf-8", "surrogatepass"))
         program = Program(sequence=text, sequence_hash=sequence_hash, register_hash=register_hash(facts, {}))
         known = self._sequences[text] = _Known(facts, program, False)
         self._remembered_size += len(text)
@@ -185,28 +186,24 @@ class SubmitVerbs(Verbs):
     async def _commit(
         self, session: Session, accepted: list[_Accepted], key: str | None, digest: bytes, room: ExitStack
     ) -> list[Job]:
-        news = self._new_jobs(session, accepted)
+        news, texts = self._new_jobs(session, accepted), self._unstored(accepted)
         jobs = [new.job for new in news]
-        texts = self._unstored(accepted)
+        submission = Submission(session_id=session.id, texts=texts, news=news)
 
-        def operation(transaction: Transaction) -> bool:
-            if key is not None and _check_digest(transaction, session.user_id, key, digest):
+        def once(transaction: Transaction) -> bool:
+            if _check_digest(transaction, session.user_id, key or "", digest):
                 return False  # the same request arrived twice at once: the first one stands
-            sessions_sql.require_open(transaction, session.id)  # it may have ended while the sequence was checked
-            for sequence_hash, text in texts.items():
-                sql.insert_sequence(transaction, sequence_hash, text)
-            for new in news:
-                sql.insert(transaction, new)
-            if key is not None:
-                sql.insert_key(transaction, session.user_id, key, jobs, digest)
+            submission(transaction)
+            sql.insert_key(transaction, session.user_id, key or "", jobs, digest)
             return True
 
-        def then(is_first: bool) -> None:
+        def then(is_first: bool | None) -> None:
             room.close()
-            self._entered(session, jobs, texts, is_first)
+            if is_first is not False:
+                self._entered(session, jobs, texts)
 
-        is_first = await self._context.store.write(operation, then)
-        if not is_first:
+        is_first = await self._context.store.write(submission if key is None else once, then)
+        if is_first is False:
             return await queries.jobs_of_key(self._context.store, session.user_id, key or "")
         return jobs
 
@@ -248,9 +245,7 @@ class SubmitVerbs(Verbs):
             if not ((known := self._sequences.get(program.sequence)) and known.is_stored)
         }
 
-    def _entered(self, session: Session, jobs: list[Job], texts: dict[str, str], is_first: bool) -> None:
-        if not is_first:
-            return
+    def _entered(self, session: Session, jobs: list[Job], texts: dict[str, str]) -> None:
         context = self._context
         current = context.book.sessions.get(session.id)
         if current is not None:
@@ -276,6 +271,18 @@ class SubmitVerbs(Verbs):
         """Whether new jobs matter before the slice in flight has ended: there is none, or they may cut it."""
         current = self._context.book.current(resource)
         return current is None or preempt_mode(current, self.policy.queues) in CUTTING
+
+
+def _hash(text: bytes) -> str:
+    """The sha256 hex of a text.
+
+    In blocks below 2 KB: for longer ones hashlib lets other threads go first, and the writer's and munge's then keep
+    the loop waiting for much longer than that.
+    """
+    whole = hashlib.sha256()
+    for start in range(0, len(text), _HASHED_AT_ONCE):
+        whole.update(text[start : start + _HASHED_AT_ONCE])
+    return whole.hexdigest()
 
 
 def _digest(asks: list[JobRequest]) -> bytes:

@@ -51,45 +51,46 @@ class Libmunge:
 
     def __init__(self, name: str = LIBRARY) -> None:
         try:
-            self._munge = ctypes.CDLL(name)
+            self._munge = ctypes.CDLL(name)  # its calls ask munged: other threads run meanwhile
+            self._quick = ctypes.PyDLL(name)  # its calls ask nobody: waiting to run again would cost more than they do
         except OSError as error:
             advice = "install the package that has it (libmunge2, munge-libs) or set AuthType = none"
             raise Unavailable(f"{name} cannot be loaded ({error}); {advice}") from None
-        self._libc = ctypes.CDLL(None)
+        self._libc = ctypes.PyDLL(None)
         self._declare()
 
     def new_context(self, socket: Path | None) -> Context:
         """A context for one thread; to be freed. `socket` None is libmunge's default."""
-        context = self._munge.munge_ctx_create()
+        context = self._quick.munge_ctx_create()
         if not context:
             raise Unavailable("libmunge has no memory for a context")
         if socket is not None:
-            self._munge.munge_ctx_set(context, Option.SOCKET, ctypes.c_char_p(os.fsencode(socket)))
+            self._quick.munge_ctx_set(context, Option.SOCKET, ctypes.c_char_p(os.fsencode(socket)))
         return Context(context)
 
     def free_context(self, context: Context) -> None:
         """Free a context; it may not be used afterwards."""
-        self._munge.munge_ctx_destroy(context)
+        self._quick.munge_ctx_destroy(context)
 
     def set_number(self, context: Context, option: Option, number: int) -> None:
         """Set an int or uid_t option."""
-        self._munge.munge_ctx_set(context, option, ctypes.c_int(number))
+        self._quick.munge_ctx_set(context, option, ctypes.c_int(number))
 
     def ttl(self, context: Context) -> int:
         """Seconds for which the credential decoded last is good."""
         number = ctypes.c_int()
-        self._munge.munge_ctx_get(context, Option.TTL, ctypes.byref(number))
+        self._quick.munge_ctx_get(context, Option.TTL, ctypes.byref(number))
         return number.value
 
     def encoded_at(self, context: Context) -> int:
         """When the credential decoded last was made, in seconds since the epoch."""
         seconds = ctypes.c_long()  # time_t
-        self._munge.munge_ctx_get(context, Option.ENCODE_TIME, ctypes.byref(seconds))
+        self._quick.munge_ctx_get(context, Option.ENCODE_TIME, ctypes.byref(seconds))
         return seconds.value
 
     def reason(self, context: Context) -> str:
         """The sentence to the last error of a context."""
-        text: bytes | None = self._munge.munge_ctx_strerror(context)
+        text: bytes | None = self._quick.munge_ctx_strerror(context)
         return (text or b"no reason given").decode(errors="replace")
 
     def decode(self, credential: bytes, context: Context) -> tuple[int, int, int]:
@@ -115,13 +116,13 @@ class Libmunge:
         numbers = ctypes.POINTER(ctypes.c_int)
         ids = ctypes.POINTER(ctypes.c_uint)
         self._libc.free.argtypes, self._libc.free.restype = [pointer], None
-        library = self._munge
-        library.munge_ctx_create.argtypes, library.munge_ctx_create.restype = [], pointer
-        library.munge_ctx_destroy.argtypes, library.munge_ctx_destroy.restype = [pointer], None
-        library.munge_ctx_strerror.argtypes, library.munge_ctx_strerror.restype = [pointer], text
+        quick, library = self._quick, self._munge
+        quick.munge_ctx_create.argtypes, quick.munge_ctx_create.restype = [], pointer
+        quick.munge_ctx_destroy.argtypes, quick.munge_ctx_destroy.restype = [pointer], None
+        quick.munge_ctx_strerror.argtypes, quick.munge_ctx_strerror.restype = [pointer], text
         # variadic: what follows the option is passed with its ctypes type
-        library.munge_ctx_set.argtypes, library.munge_ctx_set.restype = [pointer, number], number
-        library.munge_ctx_get.argtypes, library.munge_ctx_get.restype = [pointer, number], number
+        quick.munge_ctx_set.argtypes, quick.munge_ctx_set.restype = [pointer, number], number
+        quick.munge_ctx_get.argtypes, quick.munge_ctx_get.restype = [pointer, number], number
         library.munge_encode.argtypes = [ctypes.POINTER(pointer), pointer, pointer, number]
         library.munge_decode.argtypes = [text, pointer, ctypes.POINTER(pointer), numbers, ids, ids]
         library.munge_encode.restype = library.munge_decode.restype = number

@@ -13,12 +13,13 @@ hang, not once per request.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
+import queue
 import re
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -36,6 +37,8 @@ SLOW_SECONDS = 0.5
 """A failure that takes longer starts the refusal."""
 PROBE_SECONDS = 1.0
 """Pause between two attempts to reach a munged that did not answer."""
+LARGEST_GROUP = 64
+"""Credentials that are answered together; the first of them waits for the last."""
 
 _CREDENTIAL = re.compile(r"MUNGE:[A-Za-z0-9+/]+={0,2}:")
 
@@ -162,8 +165,31 @@ class Munge:
             return
 
 
+class _Question:
+    """A credential on its way through the thread and back."""
+
+    __slots__ = ("answered", "credential", "error", "future", "uid")
+
+    def __init__(self, credential: str) -> None:
+        self.credential = credential
+        self.answered = threading.Lock()  # held until the thread has answered
+        self.answered.acquire()
+        self.future: asyncio.Future[None] | None = None  # of who waits on the loop
+        self.uid = 0
+        self.error: Exception | None = None
+
+    def outcome(self) -> int:
+        """The uid. Raises: what the decoding raised."""
+        if self.error is not None:
+            raise self.error
+        return self.uid
+
+
 class MungeThread:
     """Decodes in a thread of its own: libmunge has no time-out, and a munged that hangs must not stop the loop.
+
+    Credentials that wait together are answered together: loop and thread then change places once for all of them, and
+    their jobs share one commit. To be made on the loop.
 
     Args:
         munge: Used by that thread only, closed with it.
@@ -171,7 +197,10 @@ class MungeThread:
 
     def __init__(self, munge: Munge) -> None:
         self._munge = munge
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="qpud-munge")
+        self._inbox: queue.SimpleQueue[_Question | None] = queue.SimpleQueue()
+        self._waiting = 0  # on the loop
+        self._loop = asyncio.get_running_loop()
+        threading.Thread(target=self._work, name="qpud-munge", daemon=True).start()
 
     def __enter__(self) -> Self:
         return self
@@ -179,15 +208,69 @@ class MungeThread:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._thread.submit(self._munge.close)  # after what it is doing: nobody else may free libmunge's memory
-        self._thread.shutdown(wait=False)
+        self._inbox.put(None)  # after what it is doing, the thread closes munge: nobody else may free its memory
 
-    async def decode(self, credential: str) -> int:
-        """The uid that made the credential. Raises: as `Munge.decode`."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._uid, credential)
+    async def decode(self, credential: str, patience: float = 0.0) -> int:
+        """The uid that made the credential.
 
-    def _uid(self, credential: str) -> int:
-        return self._munge.decode(credential).uid
+        Args:
+            credential: As it came.
+            patience: Seconds for which the loop may stand still for the answer: where it has nothing else to do, that
+                is cheaper than being woken. While others wait it never does: a hanging munged stops it once.
+
+        Raises:
+            As `Munge.decode`.
+        """
+        question = _Question(credential)
+        self._inbox.put(question)
+        if question.answered.acquire(timeout=0.0 if self._waiting else patience):
+            return question.outcome()
+        question.future = self._loop.create_future()
+        if not question.answered.acquire(blocking=False):  # the thread looks for the future after it has answered
+            await self._answer_to(question.future)
+        return question.outcome()
+
+    async def _answer_to(self, future: asyncio.Future[None]) -> None:
+        self._waiting += 1
+        try:
+            await future
+        finally:
+            self._waiting -= 1
+
+    def _work(self) -> None:
+        while (first := self._inbox.get()) is not None:
+            group = [self._answered(first)]
+            while len(group) < LARGEST_GROUP and (question := self._next()) is not None:
+                group.append(self._answered(question))
+            self._send_back(group)
+        self._munge.close()
+
+    def _next(self) -> _Question | None:
+        """Who waits, or None."""
+        if self._inbox.empty():
+            return None
+        if (question := self._inbox.get()) is None:
+            self._inbox.put(None)  # the end, once this group is answered
+        return question
+
+    def _answered(self, question: _Question) -> _Question:
+        try:
+            question.uid = self._munge.decode(question.credential).uid
+        except Exception as error:  # whatever it was, who waits must hear of it
+            question.error = error
+        question.answered.release()
+        return question
+
+    def _send_back(self, group: list[_Question]) -> None:
+        if futures := [question.future for question in group if question.future is not None]:
+            with contextlib.suppress(RuntimeError):  # the loop is gone: nobody waits any more
+                self._loop.call_soon_threadsafe(_release, futures)
+
+
+def _release(futures: list[asyncio.Future[None]]) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_result(None)
 
 
 def _require_form(text: str) -> None:

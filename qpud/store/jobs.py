@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -12,9 +12,13 @@ import msgspec
 from qpud.core.errors import Conflict
 from qpud.core.job import Job, JobState, Reason
 from qpud.core.slices import merge_counts
-from qpud.store.rows import JOB_COLUMNS, marks, to_row
+from qpud.store.rows import JOB_COLUMNS, insert_rows, to_row
 
-_INSERT = f"INSERT INTO jobs ({JOB_COLUMNS}, variables, tags, seed) VALUES ({marks(JOB_COLUMNS)}, ?, ?, ?)"  # noqa: S608  constants
+_NEW_COLUMNS = f"{JOB_COLUMNS}, variables, tags, seed"
+_INSERT = (
+    f"INSERT INTO jobs ({_NEW_COLUMNS}) WITH new ({_NEW_COLUMNS}) AS (VALUES {{rows}}) SELECT * FROM new"  # noqa: S608  constants
+    " WHERE EXISTS (SELECT 1 FROM sessions WHERE sessions.id = new.session_id AND closed_at IS NULL)"
+)
 _MOVE = (
     "UPDATE jobs SET state = ?, reason = ?, started_at = ?, ended_at = ?, shots_done = ?, validated_spec = ?"
     " WHERE id = ? AND state = ?"
@@ -30,14 +34,14 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     seed: int
 
 
-def insert(connection: sqlite3.Connection, new: NewJob) -> None:
-    """Store an accepted job."""
-    connection.execute(_INSERT, (*to_row(new.job), new.variables, new.tags, new.seed))
+def insert(connection: sqlite3.Connection, news: Sequence[NewJob]) -> int:
+    """Store accepted jobs, except those whose session has ended; returns how many are stored."""
+    return insert_rows(connection, _INSERT, [(*to_row(new.job), new.variables, new.tags, new.seed) for new in news])
 
 
-def insert_sequence(connection: sqlite3.Connection, sequence_hash: str, text: str) -> None:
-    """Store a sequence once per hash."""
-    connection.execute("INSERT OR IGNORE INTO sequences (hash, text) VALUES (?, ?)", (sequence_hash, text))
+def insert_sequences(connection: sqlite3.Connection, texts: Sequence[tuple[str, str]]) -> None:
+    """Store sequences, hash and text, each once per hash."""
+    insert_rows(connection, "INSERT OR IGNORE INTO sequences (hash, text) VALUES {rows}", texts)
 
 
 def find_key(connection: sqlite3.Connection, user_id: int, key: str) -> tuple[int, int, bytes] | None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import json
+import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,10 +23,37 @@ JOB_COLUMNS = ", ".join(Job.__struct_fields__)
 SLICE_COLUMNS = ", ".join(Slice.__struct_fields__)
 RESERVATION_COLUMNS = ", ".join(Reservation.__struct_fields__)
 
+_MOST_AT_ONCE = 32  # rows; SQLite takes 32 766 values in one statement
+
 
 def marks(columns: str) -> str:
     """As many question marks as there are columns."""
     return ", ".join("?" * (columns.count(",") + 1))
+
+
+def insert_rows(connection: sqlite3.Connection, statement: str, rows: Sequence[Row]) -> int:
+    """Insert rows, many with one statement: after each one a thread waits for its turn to run Python again.
+
+    Args:
+        connection: In a transaction.
+        statement: An INSERT with `{rows}` where the rows stand behind VALUES.
+        rows: Of one length; several.
+
+    Returns:
+        How many were inserted.
+    """
+    done = 0
+    for at in range(0, len(rows), _MOST_AT_ONCE):
+        some = rows[at : at + _MOST_AT_ONCE]
+        values = list(itertools.chain.from_iterable(some))
+        done += connection.executemany(_with_marks(statement, len(some), len(some[0])), (values,)).rowcount
+    return done
+
+
+@functools.cache
+def _with_marks(statement: str, rows: int, columns: int) -> str:
+    row = f"({', '.join('?' * columns)})"
+    return statement.format(rows=", ".join([row] * rows))
 
 
 def session_from(row: Row) -> Session:

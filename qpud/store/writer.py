@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from qpud.core.errors import Conflict, QpudError, StorageFull, Unavailable
 from qpud.store.schema import migrate
@@ -29,6 +31,19 @@ Transaction = sqlite3.Connection
 Operation = Callable[[Transaction], T]
 
 _LARGEST_GROUP = 256  # beyond this a shared fsync saves nothing more, and the first of the group waits
+
+
+class Joint(ABC):
+    """A kind of operation of which those that stand together in a group are executed in one go."""
+
+    def __call__(self, transaction: Transaction) -> None:
+        """Execute this one alone."""
+        self.join(transaction, [self])
+
+    @classmethod
+    @abstractmethod
+    def join(cls, transaction: Transaction, operations: Sequence[Self]) -> None:
+        """Execute them all; if it raises, the group is rolled back and each is tried alone."""
 
 
 class _Ticket:
@@ -109,19 +124,30 @@ class Writer:
 
     def _commit(self, group: list[_Ticket]) -> None:
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.executescript(
+                "BEGIN IMMEDIATE"
+            )  # as `commit`, waits for the loop once, `execute` four times
         except sqlite3.Error as error:  # nobody's fault: trying each alone would wait for the lock as often
             for ticket in group:
                 ticket.error = _readable(error)
             return
         try:
-            for ticket in group:
-                ticket.result = ticket.operation(self._connection)
-            self._connection.execute("COMMIT")
+            self._execute(group)
+            self._connection.commit()
         except BaseException as error:  # whatever it was, the next transaction must find no open one
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             self._blame(group, error)
+
+    def _execute(self, group: list[_Ticket]) -> None:
+        for kind, alike in itertools.groupby(group, lambda ticket: type(ticket.operation)):
+            tickets = list(alike)
+            if issubclass(kind, Joint):
+                operations: list[Any] = [ticket.operation for ticket in tickets]
+                kind.join(self._connection, operations)
+                continue
+            for ticket in tickets:
+                ticket.result = ticket.operation(self._connection)
 
     def _blame(self, group: list[_Ticket], error: BaseException) -> None:
         if len(group) == 1:
@@ -181,6 +207,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA cache_size = -8000")
+        connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages, 16 MB: most are written again before that
         migrate(connection)
     except sqlite3.Error as error:
         connection.close()

@@ -178,6 +178,37 @@ async def test_one_connection_serves_many_requests(tmp_path: Path) -> None:
     assert answer.count(b"HTTP/1.1 200 OK") == 4
 
 
+async def test_head_and_body_of_an_answer_arrive_together(tmp_path: Path) -> None:
+    async with serving(Desk(), tmp_path) as (_server, _running, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /accessible HTTP/1.1\r\nhost: x\r\n\r\n")
+        answer = await asyncio.wait_for(reader.read(4096), 5)
+        writer.close()
+    assert answer.endswith(b"}")
+
+
+@pytest.mark.parametrize("connection", ["keep-alive", "close"])
+async def test_a_head_that_no_body_follows_is_sent(tmp_path: Path, connection: str) -> None:
+    async with serving(Desk(), tmp_path) as (_server, _running, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(f"HEAD /accessible HTTP/1.1\r\nhost: x\r\nconnection: {connection}\r\n\r\n".encode())
+        answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        writer.close()
+    assert answer.startswith(b"HTTP/1.1 200 OK")
+
+
+async def test_a_client_that_asks_whether_to_go_on_is_told_at_once(tmp_path: Path) -> None:
+    async with serving(Desk(), tmp_path) as (_server, _running, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /jobs HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n")
+        told = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        writer.write(b"{}")
+        answer = await asyncio.wait_for(reader.read(4096), 5)
+        writer.close()
+    assert told.startswith(b"HTTP/1.1 100 ")
+    assert answer.startswith(b"HTTP/1.1 401 ")
+
+
 async def drip(port: int, first: bytes) -> bytes:
     """What is answered to a client that sends a byte now and then and never comes to an end."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)

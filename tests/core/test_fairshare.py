@@ -223,3 +223,22 @@ def test_a_session_that_has_ended_leaves_nothing_behind() -> None:
     machine.run()
     machine.book.remove_session("a")
     assert machine.book.pending[RESOURCE].shares(machine.now) == []
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 5])
+def test_a_stream_of_new_sessions_takes_nothing_from_one_that_stays(at_once: int) -> None:
+    """Each comes, has one slice and goes for good, with the hint that is served first."""
+    machine = Machine(DEV)
+    machine.session("stays")
+    machine.submit("stays", 100_000)
+    waiting: dict[int, str] = {}
+    for number in range(400):
+        for job_id in [job_id for job_id in waiting if job_id not in machine.book.jobs]:
+            machine.book.remove_session(waiting.pop(job_id))
+        for more in range(at_once - len(waiting)):
+            name = f"new{number}.{more}"
+            machine.session(name, hint=Hint.CC_HEAVY, nodes=1000)
+            waiting[machine.submit(name, 10).id] = name
+        machine.step()
+    part = served(machine)["stays"] / sum(served(machine).values())
+    assert part == pytest.approx(1 / (at_once + 1), rel=0.05)

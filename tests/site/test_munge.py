@@ -256,6 +256,40 @@ def resident_kilobytes() -> int:
     return int(next(line for line in lines if line.startswith("VmRSS")).split()[1])
 
 
+async def test_credentials_that_wait_together_are_each_told_their_own_answer(munge: Munge, munge_socket: Path) -> None:
+    used = munge.encode()
+    munge.decode(used)
+    with MungeThread(Munge(munge_socket)) as thread:
+        asked = [thread.decode(credential) for credential in (munge.encode(), used, "garbage", munge.encode())]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [int, Unauthenticated, Unauthenticated, int]
+
+
+async def test_the_loop_may_stand_still_for_an_answer(munge: Munge, munge_socket: Path) -> None:
+    used = munge.encode()
+    with MungeThread(Munge(munge_socket)) as thread:
+        assert await thread.decode(used, patience=5.0) == os.getuid()
+        with pytest.raises(Unauthenticated, match="used before"):
+            await thread.decode(used, patience=5.0)
+
+
+async def test_a_stopped_munged_stops_the_loop_once_and_no_longer_than_it_may(
+    start_munged: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    socket = start_munged(tmp_path)
+    credentials, munged = [Munge(socket).encode() for _ in range(3)], int((tmp_path / "pid").read_text())
+    with MungeThread(Munge(socket)) as thread:
+        os.kill(munged, signal.SIGSTOP)
+        began = time.monotonic()
+        asking = [asyncio.create_task(thread.decode(credential, patience=0.3)) for credential in credentials]
+        await asyncio.sleep(0)
+        stood_still = time.monotonic() - began
+        os.kill(munged, signal.SIGCONT)
+        async with asyncio.timeout(15):
+            assert await asyncio.gather(*asking) == [os.getuid()] * 3
+    assert 0.3 <= stood_still < 0.6
+
+
 async def test_a_stopped_munged_does_not_stop_the_loop(start_munged: Callable[[Path], Path], tmp_path: Path) -> None:
     socket = start_munged(tmp_path)
     credential, munged = Munge(socket).encode(), int((tmp_path / "pid").read_text())

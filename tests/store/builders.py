@@ -13,7 +13,7 @@ from qpud.core.ids import job_uid
 from qpud.core.job import Job
 from qpud.core.session import Session
 from qpud.core.slices import Slice
-from qpud.store import jobs
+from qpud.store import jobs, sessions
 from qpud.store.jobs import NewJob
 from qpud.store.store import Store
 from qpud.store.writer import Transaction
@@ -81,11 +81,13 @@ def a_slice(slice_id: int = 1, **changes: Any) -> Slice:
 
 
 def insert(*ids: int, size: int = 0) -> Callable[[Transaction], None]:
-    """An operation that stores jobs, with variables of some size."""
+    """An operation that stores jobs, with variables of some size, and their session if it is not there."""
 
     def operation(transaction: Transaction) -> None:
+        with contextlib.suppress(sqlite3.IntegrityError):
+            sessions.insert(transaction, a_session())
         for job_id in ids:
-            jobs.insert(transaction, NewJob(job=a_job(job_id), variables="x" * size or None, tags=None, seed=1))
+            jobs.insert(transaction, [NewJob(job=a_job(job_id), variables="x" * size or None, tags=None, seed=1)])
 
     return operation
 

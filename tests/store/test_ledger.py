@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from qpud.core.report import Charges, Group, ReportFilter
 from qpud.core.slices import Charge
-from qpud.store import jobs, ledger, sessions, slices
-from qpud.store.jobs import NewJob
+from qpud.store import ledger, sessions, slices
+from qpud.store.rows import JOB_COLUMNS, marks, to_row
 from qpud.store.store import Store
 from qpud.store.writer import Transaction
 from tests.store.builders import a_job, a_session, a_slice, a_store, stored
@@ -56,8 +56,8 @@ def store_all(all_ran: Sequence[Ran]) -> Any:
 
     def operation(transaction: Transaction) -> None:
         for job in {ran.job: job_of(ran) for ran in all_ran}.values():
-            jobs.insert(transaction, NewJob(job=job, variables=None, tags=None, seed=1))
-            transaction.execute("UPDATE jobs SET started_at = ? WHERE id = ?", (job.started_at, job.id))
+            columns = f"{JOB_COLUMNS}, seed"  # whatever became of its session
+            transaction.execute(f"INSERT INTO jobs ({columns}) VALUES ({marks(columns)})", (*to_row(job), 1))
         for number, ran in enumerate(all_ran, 1):
             one = a_slice(number, job_id=ran.job, number=number, resource=ran.resource)
             slices.insert(transaction, one)

@@ -1,0 +1,1 @@
+"""`qpud simulate`: the daemon's own mind in virtual time. The files and the definitions are in README.md."""
