@@ -87,8 +87,10 @@ class Group:
         self.contenders[contender.key] = contender
 
     def remove(self, contender: Contender) -> None:
-        """Forget a contender without work for good. What it had too much is owed to those who have work: else a
-        stream of newcomers with a slice each would take it from whoever stays.
+        """Forget a contender without work for good.
+
+        What it had too much is owed to those who have work: else a stream of newcomers with a slice each would take
+        it from whoever stays.
         """
         del self.contenders[contender.key]
         if self.active:
@@ -136,11 +138,12 @@ def activate(contender: Contender | None) -> None:
     """Give a contender work, and those it stands for: from now on it is owed its part.
 
     It comes back with what it had taken too much, as far as that has not been made up for meanwhile, and with what it
-    was owed when it left: whoever submits one job after the other is away at each boundary.
+    was owed when it left: whoever submits one job after the other is away at each boundary. Where nobody else has
+    work, nobody owes anything.
     """
     while contender is not None and not contender.is_active:
         group = contender.group
-        lag = min(contender.lag_seconds, contender.owed)
+        lag = min(contender.lag_seconds, contender.owed) if group.active else 0.0
         contender.is_active = True
         if group.active:
             group.virtual -= lag / group.total

@@ -273,7 +273,7 @@ class QueuePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_slice_overhead: Annotated[
         float,
         Key("Slices are made longer while more than this part of their time is overhead, 0 to 1", above=0, at_most=1),
-    ] = 0.1
+    ] = 0.05
     time_limit: Annotated[
         float,
         Key(

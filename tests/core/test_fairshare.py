@@ -18,7 +18,7 @@ from tests.core.builders import a_policy
 from tests.core.machine import RESOURCE, Machine, changed
 
 HINTS = (Hint.NONE, Hint.CC_HEAVY, Hint.QC_BALANCED)
-DEV = changed(a_policy(), "development", slice_seconds=10.0)
+DEV = changed(a_policy(), "development", slice_seconds=10.0, max_slice_overhead=0.1)
 
 
 def saturated(machine: Machine, weights: dict[str, int], shots: int = 100_000) -> None:
@@ -141,6 +141,7 @@ def test_one_job_after_the_other_gets_the_same_share_as_many_at_once() -> None:
         assert abs(served(machine)[name] - total * share / 10) <= 2 * 10.0
 
 
+@settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(["come", "go", "charge"])), max_size=80))
 def test_those_that_have_work_are_owed_nothing_all_together(steps: list[tuple[str, str]]) -> None:
     group = Group()

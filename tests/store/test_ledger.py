@@ -247,7 +247,7 @@ some_ran = st.builds(
 WHO = [("s1", 1001, "test", "TWIN"), ("s2", 1002, "test", "OTHER"), ("s3", 1001, "development", "TWIN")]
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(some_ran, max_size=12), st.lists(st.sampled_from(Group), unique=True), st.integers(1, 5))
 def test_rows_of_any_grouping_sum_to_the_slices_that_ran(
     tmp_path_factory: pytest.TempPathFactory, all_ran: list[Ran], by: list[Group], limit: int
