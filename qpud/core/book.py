@@ -310,9 +310,10 @@ class Book:
         if job.resource not in self.pending:
             return  # a resource that left the policy: the job waits until it comes back
         pending, unvalidated = self.pending[job.resource], self.unvalidated[job.resource]
-        if not may_run(job):
+        can_run = may_run(job)
+        if not can_run:
             self.promises.pop(job.id, None)  # held: the promise is not to be kept any more
-        if may_run(job) and not self.has_resource(job):
+        if can_run and not self.has_resource(job):
             pending.put(job)
         else:
             pending.drop(job.id)

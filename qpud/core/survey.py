@@ -87,7 +87,7 @@ class Survey:
         if known is not None:
             return known
         group = contender.group
-        begin = max(0.0, contender.start - group.virtual) * self._wall
+        begin = (contender.start - group.virtual) * self._wall
         above = None if group.owner is None else self.place(group.owner)
         return Place(contender.weight, begin, 0.0, self._curves.get(group) or Curve(), above)
 
