@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from qpud.core.book import Book
+from qpud.core.forecaster import Forecaster
 from qpud.core.policy import Policy
 from qpud.drivers.base import DeviceSpec, Driver
 from qpud.drivers.validator import Validator
@@ -72,6 +73,7 @@ class Context:
         touch: Tells the reaper that a session may expire earlier than it thinks.
         redate: Tells the calendar that reservations changed.
         names: User name of a uid.
+        forecaster: When jobs will start and end.
         groups: Names of the groups of a uid; may block, so it is called in a thread.
         clock: Wall time in seconds since the epoch, UTC.
         pulse: Monotonic seconds, for ages and time-outs.
@@ -97,6 +99,10 @@ class Context:
     groups: Callable[[int], tuple[str, ...]] = lambda _user_id: ()
     heartbeat: Callable[[], float] = lambda: 0.0
     urls: tuple[str, ...] = ()
+    forecaster: Forecaster = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.forecaster = Forecaster(self.book)
 
     def take_job_ids(self, number: int) -> int:
         """Reserve job ids; returns the first."""

@@ -8,7 +8,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from qpud.api import views, wire
+from qpud.api import forecasts, views, wire
 from qpud.api.bodies import decode, decoder_of, optional
 from qpud.api.parts import Parts
 from qpud.api.query import read_query, selected_resource
@@ -16,7 +16,7 @@ from qpud.api.reply import Json
 from qpud.api.route import Dialect, Route
 from qpud.core import verbs
 from qpud.core.errors import BadRequest, Invalid
-from qpud.core.job import JobState
+from qpud.core.job import Job, JobState
 from qpud.core.session import Hint
 
 LONGEST_KEY = 255
@@ -80,8 +80,9 @@ async def submit(parts: Parts, request: Request) -> Response:
     who = parts.caller(request)
     asks, is_batch = _job_asks(await request.body(), selected_resource(request))
     jobs = await parts.service.submit(who, parts.session_ref(request), asks, idempotency_key(request))
-    found = [views.job_view(job, parts.user_name) for job in jobs]
-    return Json(found if is_batch else found[0], 201)
+    foreseen = [parts.service.forecast_at_submission(job) for job in jobs]
+    found = [views.job_view(job, parts.user_name, one) for job, one in zip(jobs, foreseen, strict=True)]
+    return Json(found if is_batch else found[0], 201, forecasts.headers(foreseen))
 
 
 def _job_asks(body: bytes, resource: str | None) -> tuple[list[verbs.JobRequest], bool]:
@@ -143,22 +144,26 @@ async def list_jobs(parts: Parts, request: Request) -> Response:
         before=ask.before,
     )
     page = await parts.service.list_jobs(who, which)
-    jobs = [views.job_view(job, parts.user_name) for job in page.jobs]
+    jobs = [_view(parts, job) for job in page.jobs]
     return Json(wire.JobList(jobs=jobs, next=page.next))
+
+
+def _view(parts: Parts, job: Job) -> wire.JobView:
+    return views.job_view(job, parts.user_name, parts.service.forecast(job))
 
 
 async def get_job(parts: Parts, request: Request) -> Response:
     """One job, by id or uuid; with `wait` as soon as it changes."""
     ask = partial(parts.service.get_job, parts.caller(request), request.path_params["job"])
     job = await parts.waits.hold(request, read_query(request, wire.WaitQuery).wait, ask)
-    return Json(views.job_view(job, parts.user_name))
+    return Json(_view(parts, job))
 
 
 async def get_result(parts: Parts, request: Request) -> Response:
     """Counts so far and where they come from; with `wait` at the job's end."""
     ask = partial(parts.service.result, parts.caller(request), request.path_params["job"])
     result = await parts.waits.hold(request, read_query(request, wire.WaitQuery).wait, ask)
-    return Json(views.result_view(result, parts.user_name))
+    return Json(views.result_view(result, parts.user_name, parts.service.forecast(result.job)))
 
 
 async def cancel_job(parts: Parts, request: Request) -> Response:
@@ -187,19 +192,19 @@ async def change_queue(parts: Parts, request: Request) -> Response:
     """Give an unfinished job another queue, from its next slice on. Administrators only."""
     who, ask = parts.caller(request), decode(_queue_ask, await request.body())
     job = await parts.service.change_queue(who, request.path_params["job"], ask.queue, override=ask.override)
-    return Json(views.job_view(job, parts.user_name))
+    return Json(_view(parts, job))
 
 
 async def hold_job(parts: Parts, request: Request) -> Response:
     """Keep a job from starting further slices until it is released."""
     job = await parts.service.hold_job(parts.caller(request), request.path_params["job"])
-    return Json(views.job_view(job, parts.user_name))
+    return Json(_view(parts, job))
 
 
 async def release_job(parts: Parts, request: Request) -> Response:
     """Undo a hold."""
     job = await parts.service.release_job(parts.caller(request), request.path_params["job"])
-    return Json(views.job_view(job, parts.user_name))
+    return Json(_view(parts, job))
 
 
 async def job_logs(parts: Parts, request: Request) -> Response:
@@ -240,6 +245,7 @@ ROUTES = (
         body=wire.JobAsk | list[wire.JobAsk],
         reply=wire.JobView | list[wire.JobView],
         status=201,
+        headers=forecasts.HEADERS,
         example=EXAMPLE_JOB,
         often=True,
     ),

@@ -55,7 +55,7 @@ def _operation(route: Route, schema_of: dict[str, Any]) -> dict[str, Any]:
         "summary": route.summary,
         "parameters": [*map(_path_parameter, _names(route.path)), *_query_parameters(route, schema_of)],
         "responses": {
-            str(route.status): {"description": "Success", **_content(route.reply, schema_of)},
+            str(route.status): {"description": "Success", **_headers(route), **_content(route.reply, schema_of)},
             "default": {"description": "A refusal", **_content(failure, schema_of)},
         },
         "security": [] if route.public else [{name: []} for name in ("token", "password", "munge")],
@@ -63,6 +63,11 @@ def _operation(route: Route, schema_of: dict[str, Any]) -> dict[str, Any]:
     if route.body is not None:
         operation["requestBody"] = _content(route.body, schema_of, route.example)
     return operation
+
+
+def _headers(route: Route) -> dict[str, Any]:
+    found = {name: {"description": text, "schema": {"type": "string"}} for name, text in route.headers.items()}
+    return {"headers": found} if found else {}
 
 
 def _identifier(path: str) -> str:

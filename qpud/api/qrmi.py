@@ -15,7 +15,7 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from qpud.api import wire
+from qpud.api import forecasts, wire
 from qpud.api.bodies import decode, decoder_of, optional
 from qpud.api.native import idempotency_key
 from qpud.api.parts import Parts
@@ -239,7 +239,7 @@ async def submit(parts: Parts, request: Request) -> Response:
     ask: WardenJobAsk = decode(_job_ask, await request.body())
     job = verbs.JobRequest(sequence=ask.sequence, shots=ask.shots, resource=selected_resource(request))
     jobs = await parts.service.submit(who, ref, [job], idempotency_key(request))
-    return Json(job_response(jobs[0]), 201)
+    return Json(job_response(jobs[0]), 201, forecasts.headers([parts.service.forecast_at_submission(jobs[0])]))
 
 
 async def _usable_session(parts: Parts, who: Identity, ref: str) -> str:
@@ -343,6 +343,7 @@ ROUTES = (
         body=WardenJobAsk,
         reply=JobResponse,
         status=201,
+        headers=forecasts.HEADERS,
         example=WardenJobAsk(sequence='{"version":"1"}', shots=100),
         often=True,
     ),

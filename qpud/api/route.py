@@ -42,6 +42,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     query: Any = None
     reply: Any = None
     status: int = 200
+    headers: dict[str, str] = {}  # of the answer, beside HTTP's own: name → what it says
     example: Any = None
     public: bool = False  # answers without a credential
     often: bool = False  # asked all day: tried first, since Starlette tries its routes in order

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from qpud.api import wire
+from qpud.api import forecasts, wire
 from qpud.api.wire import moment
 from qpud.core import verbs
 from qpud.core.job import Job
@@ -52,7 +52,7 @@ def grant_view(grant: verbs.Grant, idle_timeout: float) -> wire.SessionGrant:
     return wire.SessionGrant(**fields, token=grant.token, created=grant.created)  # type: ignore[arg-type]
 
 
-def job_view(job: Job, names: Names) -> wire.JobView:
+def job_view(job: Job, names: Names, forecast: verbs.Forecast | None = None) -> wire.JobView:
     """A job as its user sees it."""
     return wire.JobView(
         id=job.id,
@@ -72,6 +72,7 @@ def job_view(job: Job, names: Names) -> wire.JobView:
         submitted_at=moment(job.submitted_at),
         started_at=moment(job.started_at),
         ended_at=moment(job.ended_at),
+        forecast=forecasts.view(forecast),
     )
 
 
@@ -87,10 +88,10 @@ def slice_line(one: verbs.SliceView) -> wire.SliceLine:
     return wire.SliceLine(**fields | {"started_at": moment(one.started_at), "ended_at": moment(one.ended_at)})
 
 
-def result_view(result: verbs.Result, names: Names) -> wire.ResultView:
+def result_view(result: verbs.Result, names: Names, forecast: verbs.Forecast | None) -> wire.ResultView:
     """Counts and provenance."""
     return wire.ResultView(
-        job=job_view(result.job, names),
+        job=job_view(result.job, names, forecast),
         counts=result.counts,
         message=result.message,
         sequence_hash=result.job.sequence_hash,
@@ -122,6 +123,7 @@ def queue_line(entry: verbs.QueueEntry) -> wire.QueueLine:
         shots_done=job.shots_done,
         submitted_at=moment(job.submitted_at),
         waited_seconds=entry.waited_seconds,
+        forecast=forecasts.view(entry.forecast),
     )
 
 

@@ -122,8 +122,24 @@ class JobObjectAsk(msgspec.Struct, frozen=True, kw_only=True):
     tags: Tags | None = None
 
 
+class ForecastView(msgspec.Struct, frozen=True, kw_only=True):
+    """When a job will start and end: typically, and at the latest in nine of ten cases. `reason` is what it waits for.
+
+    The start is null once it has started; all times are null if nobody knows, as for a held job.
+    """
+
+    start: datetime | None
+    start_latest: datetime | None
+    end: datetime | None
+    end_latest: datetime | None
+    reason: str
+
+
 class JobView(msgspec.Struct, frozen=True, kw_only=True):
-    """A job. `reason` says why it waits or why it ended. A job between two slices is RUNNING."""
+    """A job. `reason` says why it waits or why it ended. A job between two slices is RUNNING.
+
+    `forecast` is null once it has ended.
+    """
 
     id: int
     uid: str
@@ -142,6 +158,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     submitted_at: datetime | None
     started_at: datetime | None
     ended_at: datetime | None
+    forecast: ForecastView | None = None
 
 
 class JobList(msgspec.Struct, frozen=True, kw_only=True):
@@ -266,6 +283,7 @@ class QueueLine(msgspec.Struct, frozen=True, kw_only=True):
     shots_done: int
     submitted_at: datetime | None
     waited_seconds: float
+    forecast: ForecastView | None = None
 
 
 class QueueView(msgspec.Struct, frozen=True, kw_only=True):

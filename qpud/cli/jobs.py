@@ -15,10 +15,11 @@ from qpud.cli.reasons import explain
 from qpud.cli.results import result_text
 from qpud.cli.serve import Verbs
 from qpud.cli.submit import detach
-from qpud.cli.tables import clock, duration, fields, printable, table, terminal_columns
+from qpud.cli.tables import about, clock, duration, fields, printable, table, terminal_columns
 from qpud.cli.wait import TERMINAL, wait_for
 
-QUEUE_HEADER = (">JOBID", "NAME", "QUEUE", "USER", "STATE", ">SHOTS", ">WAITED", "RESOURCE", "REASON")
+QUEUE_HEADER = (">JOBID", "NAME", "QUEUE", "USER", "STATE", ">SHOTS", ">WAITED", ">START", "RESOURCE", "REASON")
+LONG_HEADER = (*QUEUE_HEADER[:-2], ">LATEST", ">END", *QUEUE_HEADER[-2:], "EXPLANATION")
 FOLLOW_SECONDS = 2.0  # slices and preemptions are told at this pace, the end at once
 
 Ask = Callable[[Client, str], dict[str, Any]]
@@ -30,7 +31,7 @@ def add(verbs: Verbs, reach: argparse.ArgumentParser) -> None:
     """Add the arguments of the verbs on jobs."""
     queue = verbs.add_parser("queue", parents=[reach], help="unfinished jobs in the order they will run")
     queue.add_argument("--qpu", metavar="NAME", help="of this resource only")
-    queue.add_argument("--long", "-l", action="store_true", help="with the reasons explained")
+    queue.add_argument("--long", "-l", action="store_true", help="with latest starts, ends, and the reasons explained")
     queue.set_defaults(verb=with_client(print_queue))
     for name, verb, text in (
         ("show", show, "all about jobs, with the reason explained"),
@@ -88,8 +89,13 @@ def print_queue(client: Client, args: argparse.Namespace) -> int:
 def _queue_text(lines: list[dict[str, Any]], long: bool) -> str:
     if not long:
         return table(QUEUE_HEADER, [_queue_row(line) for line in lines], terminal_columns())
-    rows = [[*_queue_row(line), line["explanation"]] for line in lines]
-    return table((*QUEUE_HEADER, "EXPLANATION"), rows, terminal_columns())
+    return table(LONG_HEADER, [_long_row(line) for line in lines], terminal_columns())
+
+
+def _long_row(entry: dict[str, Any]) -> list[object]:
+    forecast, row = entry.get("forecast") or {}, _queue_row(entry)
+    more = [about(forecast.get(name)) for name in ("start_latest", "end")]
+    return [*row[:-2], *more, *row[-2:], entry["explanation"]]
 
 
 def _queue_row(entry: dict[str, Any]) -> list[object]:
@@ -101,6 +107,7 @@ def _queue_row(entry: dict[str, Any]) -> list[object]:
         entry["state"],
         f"{entry['shots_done']}/{entry['shots']}",
         duration(entry["waited_seconds"]),
+        about((entry.get("forecast") or {}).get("start")),
         entry["resource"],
         entry["reason"],
     ]
@@ -229,9 +236,25 @@ def _job_text(job: dict[str, Any]) -> str:
             ("submitted", clock(job["submitted_at"])),
             ("started", job["started_at"] and clock(job["started_at"])),
             ("ended", job["ended_at"] and clock(job["ended_at"])),
+            *_foreseen(job.get("forecast") or {}),
             ("sequence", job.get("sequence_hash")),
         ]
     )
+
+
+def _foreseen(forecast: dict[str, Any]) -> list[tuple[str, object]]:
+    return [
+        ("starts", _when(forecast.get("start"), forecast.get("start_latest"))),
+        ("ends", _when(forecast.get("end"), forecast.get("end_latest"))),
+        ("forecast", forecast.get("reason")),
+    ]
+
+
+def _when(typical: str | None, latest: str | None) -> str | None:
+    if typical is None:
+        return None
+    bound = f", by {clock(latest)} in nine of ten cases" if latest else ""
+    return f"about {clock(typical)}{bound}"
 
 
 def _cancel_text(answer: dict[str, Any]) -> str:

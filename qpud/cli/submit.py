@@ -16,6 +16,7 @@ from qpud.cli.exits import Exit, Stop
 from qpud.cli.output import emit, note
 from qpud.cli.results import result_text
 from qpud.cli.serve import Verbs
+from qpud.cli.tables import about
 from qpud.cli.wait import wait_for
 
 HINTS = ("qc-heavy", "cc-heavy", "qc-balanced")
@@ -160,7 +161,9 @@ def detach(ids: list[int]) -> int:
 
 
 def _accepted(job: dict[str, Any]) -> str:
-    return f"job {job['id']}: {job['shots']} shots on {job['resource']}, queue {job['queue']}"
+    start = (job.get("forecast") or {}).get("start")
+    foreseen = f", starts {about(start)}" if start else ""
+    return f"job {job['id']}: {job['shots']} shots on {job['resource']}, queue {job['queue']}{foreseen}"
 
 
 def _body(args: argparse.Namespace, sequence: str) -> dict[str, Any]:

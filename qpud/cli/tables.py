@@ -111,6 +111,17 @@ def clock(iso: str | None) -> str:
     return datetime.fromisoformat(iso).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
+def about(iso: str | None) -> str:
+    """A forecast of the wire as local wall time: ~14:32 today, ~Wed 14:32 within six days, else ~2026-12-24."""
+    if not iso:
+        return "-"
+    at = datetime.fromisoformat(iso).astimezone()
+    days = (at.date() - datetime.now().astimezone().date()).days
+    if days == 0:
+        return at.strftime("~%H:%M")
+    return at.strftime("~%a %H:%M" if abs(days) < 7 else "~%Y-%m-%d")
+
+
 def terminal_columns() -> int | None:
     """The terminal's width, or None when the output goes to a file or pipe and must not be cut."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None

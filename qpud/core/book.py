@@ -12,9 +12,10 @@ from functools import partial
 
 from qpud.core.hints import Watch
 from qpud.core.job import Job, Reason
+from qpud.core.load import Load
 from qpud.core.order import Order, Rule
 from qpud.core.pace import Pace
-from qpud.core.plan import Rank, may_run, rank
+from qpud.core.plan import Rank, may_run, rank, tier
 from qpud.core.policy import Policy, ResourcePolicy
 from qpud.core.queue import PendingQueue
 from qpud.core.reservations import Outlook, Reservation
@@ -37,6 +38,7 @@ class Flight:
         drained: The administrator's reason why nothing starts, or None; `is_down` if the slice in flight is cut too.
         pace: How fast it is.
         register: Hash of the loaded register; None if it is not known.
+        sets_up: Whether the slice in flight had to load it.
         began: The job whose slices it has run in a row, `since` when (seconds since the epoch).
         lengths: How long its slices are, as far as it is worked out.
         contested_at: When a higher tier came that will cut the slice; None if none did.
@@ -53,6 +55,7 @@ class Flight:
         "message",
         "pace",
         "register",
+        "sets_up",
         "since",
         "slice",
         "state",
@@ -61,6 +64,7 @@ class Flight:
     def __init__(self, policy: ResourcePolicy) -> None:
         self.pace = Pace.of(policy)
         self.register: str | None = None
+        self.sets_up = False
         self.began: int | None = None
         self.since = 0.0
         self.contested_at: float | None = None
@@ -100,6 +104,8 @@ class Book:
         self.tally = Tally()
         self.reservations: dict[str, Reservation] = {}
         self.watches: dict[str, Watch] = {}  # session → what it did, of those that gave a hint
+        self.loads: dict[tuple[str, int], Load] = {}  # (resource, tier) → what is submitted
+        self.promises: dict[int, tuple[float, float | None]] = {}  # job → start foreseen at submission, and latest
         self.adrift: set[int] = set()  # jobs with a slice in flight at a resource that left the policy
         self._slurm: dict[tuple[int, str], str] = {}
         self.interleaving: set[str] = set()  # open sessions that said that their nodes wait between short jobs
@@ -147,6 +153,7 @@ class Book:
         self.jobs[job.id] = job
         if job.reason is Reason.CANCELING:  # asked to stop before a restart: by whom is in the job's story
             self.stopping[job.id] = Reason.USER
+        self._weigh(job)
         self._of_session.setdefault(job.session_id, {})[job.id] = None
         if (watch := self.watches.get(job.session_id)) is not None:
             watch.submitted(job.submitted_at)
@@ -290,11 +297,23 @@ class Book:
     def _order(self) -> Order:
         return make_order(self.policy, self.sessions.get, self.usage, self._rule)
 
+    def _weigh(self, job: Job) -> None:
+        flight = self.flights.get(job.resource)
+        if flight is None:
+            return
+        where = (job.resource, tier(job, self.policy.queues))
+        is_idle = job.session_id not in self._of_session
+        seconds = flight.pace.seconds(job.shots_left, changes_register=is_idle) * flight.pace.wall
+        self.loads.setdefault(where, Load()).submitted(job, seconds)
+
     def _file(self, job: Job) -> None:
         if job.resource not in self.pending:
             return  # a resource that left the policy: the job waits until it comes back
         pending, unvalidated = self.pending[job.resource], self.unvalidated[job.resource]
-        if may_run(job) and not self.has_resource(job):
+        can_run = may_run(job)
+        if not can_run:
+            self.promises.pop(job.id, None)  # held: the promise is not to be kept any more
+        if can_run and not self.has_resource(job):
             pending.put(job)
         else:
             pending.drop(job.id)
@@ -307,6 +326,7 @@ class Book:
         del self.jobs[job.id]
         self.tally.remove(job)
         self.stopping.pop(job.id, None)
+        self.promises.pop(job.id, None)
         self.adrift.discard(job.id)
         self.depths[(job.resource, job.queue, job.state)] -= 1
         siblings = self._of_session.get(job.session_id, {})

@@ -56,9 +56,9 @@ def _reason_in_turn(job: Job, book: Book) -> Reason:
     return Reason.SHARE if order.is_ahead(job) else Reason.PRIORITY
 
 
-def sentence(job: Job, book: Book, policy: Policy, now: float) -> str:
-    """The reason in words."""
-    word = reason(job, book, now)
+def sentence(job: Job, book: Book, policy: Policy, now: float, word: Reason | None = None) -> str:
+    """The reason in words; `word` is the reason if it is known already."""
+    word = reason(job, book, now) if word is None else word
     if word in _OWN:
         return f"waits: {_OWN[word]}"
     flight = book.flights.get(job.resource)

@@ -16,12 +16,14 @@ ones a bounded number of times.
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from qpud.core.fairshare import Contender, Group, activate, charge, retire
+from qpud.core.fairshare import Contender, Group, activate, charge, part_of, retire
 from qpud.core.job import Job, JobState
-from qpud.core.order import Ask, SessionOf, ShareRow
+from qpud.core.line import NOTHING, Line, Work
+from qpud.core.order import Ask, Newcomers, SessionOf, ShareRow
 from qpud.core.plan import tier
 from qpud.core.policy import UNLIMITED_SECONDS, FairShareBy, Policy
 from qpud.core.session import Hint, Session
@@ -54,7 +56,7 @@ class Leaf(Contender):
         session: Gives units, hint and nodes; None for a session that has ended.
     """
 
-    __slots__ = ("_by_register", "_detours", "_heap", "_queued", "hint", "serving", "value")
+    __slots__ = ("_by_register", "_detours", "_heap", "_line", "_queued", "_registers", "hint", "serving", "value")
 
     def __init__(self, group: Group, session_id: str, session: Session | None) -> None:
         super().__init__(group, session_id, "session", float(session.share if session else 1))
@@ -65,6 +67,8 @@ class Leaf(Contender):
         self._heap: list[_Key] = []
         self._by_register: dict[str, list[_Key]] = {}
         self._detours = 0
+        self._line: Line[_Key] = Line()
+        self._registers: Counter[str] = Counter()  # queued jobs of each
 
     def __len__(self) -> int:
         return len(self._queued)
@@ -78,6 +82,7 @@ class Leaf(Contender):
         """Queue a job."""
         key = _Key(job.state is JobState.PENDING, job.submitted_at, job.id)
         known = self._queued.get(job.id)
+        self._count(key, job, known)
         self._queued[job.id] = (key, job)
         if known is None or known[0] != key:
             heapq.heappush(self._heap, key)
@@ -85,10 +90,14 @@ class Leaf(Contender):
 
     def drop(self, job_id: int) -> None:
         """Take a job out."""
-        self._queued.pop(job_id, None)
+        known = self._queued.pop(job_id, None)
+        if known is not None:
+            self._line.drop(job_id)
+            self._registers[known[1].register_hash] -= 1
         if not self._queued:
             self._heap.clear()
             self._by_register.clear()
+            self._registers.clear()
 
     def take(self, job: Job) -> None:
         """The job gets the resource."""
@@ -108,8 +117,38 @@ class Leaf(Contender):
 
     def in_order(self) -> Iterator[Job]:
         """Its jobs, as they would go on equal registers."""
-        for _key, job in sorted(self._queued.values()):
-            yield job
+        for key in self._line:
+            yield self._queued[key.job_id][1]
+
+    @property
+    def work(self) -> Work:
+        """What is queued. Jobs of one register go in a row, so that its first one changes it."""
+        return self._line.work
+
+    def walk(self) -> Iterator[tuple[Job, Work, Work]]:
+        """Its jobs in order: each with what is queued before it, and what it adds."""
+        shots = changes = 0
+        for job in self.in_order():
+            own = self._line.work_of(job.id)
+            yield job, Work(shots, changes), own
+            shots += own.shots
+            changes += own.changes
+
+    def work_before(self, job_id: int) -> Work:
+        """What is queued before a job; nothing if it is not queued."""
+        return self._line.before(job_id) if job_id in self._queued else NOTHING
+
+    def work_of(self, job_id: int) -> Work:
+        """What a queued job adds."""
+        return self._line.work_of(job_id)
+
+    def _count(self, key: _Key, job: Job, known: tuple[_Key, Job] | None) -> None:
+        if known is not None:
+            changes = self._line.work_of(job.id).changes
+        else:
+            changes = int(not self._registers[job.register_hash])
+            self._registers[job.register_hash] += 1
+        self._line.put(key, Work(job.shots_left, changes))
 
     def _top(self, heap: list[_Key]) -> Job | None:
         while heap:
@@ -152,6 +191,7 @@ class FairOrder:
     """
 
     runs_whole = False
+    newcomers = Newcomers.LOWER_TIERS
 
     def __init__(self, policy: Policy, session_of: SessionOf, usage: Usage) -> None:
         self._policy = policy
@@ -315,7 +355,7 @@ class FairOrder:
         rows: list[tuple[float, float, int, float, Iterator[Job]]] = []
         for leaf in one.leaves.values():
             if len(leaf):
-                jobs, part = leaf.in_order(), _part_of(leaf)
+                jobs, part = leaf.in_order(), part_of(leaf)
                 job = next(jobs)
                 owed = -leaf.lag_seconds / part
                 rows.append((owed + job.shots_left / part, job.submitted_at, job.id, part, jobs))
@@ -347,12 +387,38 @@ class FairOrder:
             kind=one.kind,
             parent=owner.key if owner else "",
             weight=one.weight,
-            entitled=_part_of(one) if one.is_active else 0.0,
+            entitled=part_of(one) if one.is_active else 0.0,
             served_seconds=one.served,
             lag_seconds=one.lag_seconds,
             usage_seconds=0.0 if one.kind == "session" else self._usage.value(_usage_name(one), now),
             is_active=one.is_active,
         )
+
+    # -- what a forecast needs
+    def work_before(self, job: Job) -> Work:
+        """See Order."""
+        place = self._places.get(job.id)
+        return NOTHING if place is None else place[1].work_before(job.id)
+
+    def work_of(self, job: Job) -> Work:
+        """See Order."""
+        place = self._places.get(job.id)
+        return NOTHING if place is None else place[1].work_of(job.id)
+
+    def contender_of(self, job: Job) -> Leaf | None:
+        """See Order."""
+        place = self._places.get(job.id) or self._serving.get(job.id)
+        return None if place is None else place[1]
+
+    def tiers(self) -> list[tuple[int, Group]]:
+        """See Order."""
+        return [(number, self._tiers[number].top) for number in sorted(self._tiers, reverse=True)]
+
+    def walk(self) -> Iterator[tuple[Job, Work, Work]]:
+        """See Order."""
+        for number in sorted(self._tiers, reverse=True):
+            for leaf in self._tiers[number].leaves.values():
+                yield from leaf.walk()
 
     # -- parts
     def _rest(self, place: tuple[int, Leaf]) -> None:
@@ -476,16 +542,6 @@ def _everybody(group: Group) -> Iterator[Contender]:
 def _remove(one: _Tier, leaf: Leaf) -> None:
     del one.leaves[leaf.key]
     leaf.group.remove(leaf)
-
-
-def _part_of(one: Contender) -> float:
-    """The part of the resource, 0 to 1, that is due to a contender with work."""
-    part = 1.0
-    current: Contender | None = one
-    while current is not None:
-        part *= current.weight / (current.group.total or current.weight)
-        current = current.group.owner
-    return part
 
 
 def _pick(top: Group, ask: Ask, current: Leaf | None, quantum: float) -> Job | None:

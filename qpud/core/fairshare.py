@@ -15,6 +15,10 @@ sessions.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from qpud.core.line import NOTHING, Work
+
 _TOLERANCE = 1e-9  # of sums of floats, relative to the tag
 
 
@@ -43,6 +47,11 @@ class Contender:
         self.owed = 0.0
         self.is_active = False
         self.members: Group | None = None
+
+    @property
+    def work(self) -> Work:
+        """What is queued of it; of a user or account that is its members' affair."""
+        return NOTHING
 
     @property
     def lag_seconds(self) -> float:
@@ -160,6 +169,25 @@ def retire(contender: Contender | None) -> None:
             group.virtual += lag / group.total
             contender.start = group.virtual - lag / contender.weight
         contender = group.owner
+
+
+def sessions_in(group: Group) -> Iterator[str]:
+    """The sessions with work in a group and those below it."""
+    for one in group.active.values():
+        if one.members is None:
+            yield one.key
+        else:
+            yield from sessions_in(one.members)
+
+
+def part_of(contender: Contender) -> float:
+    """The part of the resource, 0 to 1, that is due to a contender with work."""
+    part = 1.0
+    current: Contender | None = contender
+    while current is not None:
+        part *= current.weight / (current.group.total or current.weight)
+        current = current.group.owner
+    return part
 
 
 def charge(contender: Contender | None, seconds: float) -> None:

@@ -10,12 +10,16 @@ module:Class   the site's own sort key                                          
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import enum
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from qpud.core.fairshare import Contender, Group
 from qpud.core.job import Job, JobState
+from qpud.core.line import NOTHING, Line, Work
 from qpud.core.plan import may_run, tier
 from qpud.core.policy import Policy
 from qpud.core.queue import PendingQueue
@@ -23,6 +27,15 @@ from qpud.core.session import Session
 
 SessionOf = Callable[[str], Session | None]
 Admits = Callable[[Job], bool]
+
+
+class Newcomers(enum.Enum):
+    """Whom a job that comes later may overtake: what a forecast has to reckon with."""
+
+    NOBODY = enum.auto()
+    LOWER_TIERS = enum.auto()
+    ANYBODY = enum.auto()  # a site's own key: nobody knows
+    OTHER_SESSIONS = enum.auto()  # a session keeps the resource until it ends, however much it still submits
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +67,7 @@ class Order(Protocol):
     """The pending jobs of one resource, and who of them goes next."""
 
     runs_whole: bool  # a job that has begun keeps the resource to its last shot
+    newcomers: Newcomers
 
     def __len__(self) -> int:
         """How many jobs are queued."""
@@ -102,6 +116,21 @@ class Order(Protocol):
 
     def shares(self, now: float) -> list[ShareRow]:
         """Entitled and served parts; empty where nothing is shared."""
+
+    def work_before(self, job: Job) -> Work:
+        """What is queued before a job: in its session where the resource is shared, else in the whole queue."""
+
+    def work_of(self, job: Job) -> Work:
+        """What a queued job adds to it."""
+
+    def contender_of(self, job: Job) -> Contender | None:
+        """Who competes for a job that is queued or has the resource; None where nothing is shared."""
+
+    def walk(self) -> Iterator[tuple[Job, Work, Work]]:
+        """The queued jobs, each with its `work_before` and `work_of`: those that share one by one, in their order."""
+
+    def tiers(self) -> list[tuple[int, Group]]:
+        """Those that share in each tier, highest first; empty where nothing is shared."""
 
 
 class Rule(Protocol):
@@ -157,6 +186,9 @@ class KeyOrder:
         self._rule = rule
         self._queue: PendingQueue[Keyed] = PendingQueue(self._rank)
         self._jobs: dict[int, Job] = {}
+        self._line: Line[Keyed] = Line()
+        self._register = ""  # of the job that was queued last
+        self.newcomers = _NEWCOMERS.get(type(rule), Newcomers.ANYBODY)
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -166,13 +198,17 @@ class KeyOrder:
 
     def put(self, job: Job) -> None:
         """See Order."""
+        changes = self._line.work_of(job.id).changes if job.id in self._jobs else job.register_hash != self._register
         self._jobs[job.id] = job
         self._queue.put(job)
+        self._line.put(self._rank(job), Work(job.shots_left, int(changes)))
+        self._register = job.register_hash
 
     def drop(self, job_id: int) -> None:
         """See Order."""
         self._jobs.pop(job_id, None)
         self._queue.drop(job_id)
+        self._line.drop(job_id)
 
     def take(self, job: Job) -> None:
         """See Order."""
@@ -223,6 +259,34 @@ class KeyOrder:
         """Nothing is shared."""
         return []
 
+    def work_before(self, job: Job) -> Work:
+        """See Order."""
+        return self._line.before(job.id) if job.id in self._jobs else NOTHING
+
+    def work_of(self, job: Job) -> Work:
+        """See Order."""
+        return self._line.work_of(job.id)
+
+    def contender_of(self, job: Job) -> Contender | None:
+        """Nothing is shared."""
+        return None
+
+    def tiers(self) -> list[tuple[int, Group]]:
+        """Nothing is shared."""
+        return []
+
+    def walk(self) -> Iterator[tuple[Job, Work, Work]]:
+        """See Order."""
+        return self._walk(self._line, NOTHING)
+
+    def _walk(self, line: Line[Keyed], before: Work) -> Iterator[tuple[Job, Work, Work]]:
+        shots, changes = before
+        for key in line:
+            own = self._line.work_of(key.job_id)
+            yield self._jobs[key.job_id], Work(shots, changes), own
+            shots += own.shots
+            changes += own.changes
+
     def _rank(self, job: Job) -> Keyed:
         has_begun = self.runs_whole and job.state is JobState.RUNNING
         key = self._rule.key(job, self._session_of(job.session_id), self.tier_of(job))
@@ -235,6 +299,9 @@ class KeyOrder:
         return next((job for job_id in self._queue.walk() if ask.admits(job := self._jobs[job_id])), None)
 
 
+_NEWCOMERS: dict[type, Newcomers] = {Fifo: Newcomers.NOBODY, Priority: Newcomers.LOWER_TIERS}
+
+
 class ExclusiveOrder(KeyOrder):
     """First come first served, and the session that has the resource keeps it until it ends: Slurm alone.
 
@@ -245,7 +312,62 @@ class ExclusiveOrder(KeyOrder):
 
     def __init__(self, policy: Policy, session_of: SessionOf) -> None:
         super().__init__(policy, session_of, Fifo())
+        self.newcomers = Newcomers.OTHER_SESSIONS
         self._holder = ""
+        self._of_session: dict[str, Line[Keyed]] = {}
+        self._heads: Line[Keyed] = Line()  # the first job of each session, with the work of all of them
+
+    def put(self, job: Job) -> None:
+        """See Order."""
+        super().put(job)
+        line = self._of_session.setdefault(job.session_id, Line())
+        with self._changing(line):
+            line.put(self._rank(job), self._line.work_of(job.id))
+
+    def drop(self, job_id: int) -> None:
+        """See Order."""
+        job = self._jobs.get(job_id)
+        super().drop(job_id)
+        if job is None:
+            return
+        line = self._of_session[job.session_id]
+        with self._changing(line):
+            line.drop(job_id)
+        if not line:
+            del self._of_session[job.session_id]
+
+    def work_before(self, job: Job) -> Work:
+        """See Order; sessions go one after the other, by their first jobs, after the one that has the resource."""
+        mine = self._of_session.get(job.session_id)
+        first = None if mine is None or job.id not in self._jobs else mine.first()
+        if mine is None or first is None:
+            return NOTHING
+        own = mine.before(job.id)
+        if job.session_id == self._holder:
+            return own
+        ahead, holder = self._heads.before(first.job_id), self._of_session.get(self._holder)
+        late = holder.work if holder is not None and (holder.first() or first) > first else NOTHING
+        return Work(own.shots + ahead.shots + late.shots, own.changes + ahead.changes + late.changes)
+
+    def walk(self) -> Iterator[tuple[Job, Work, Work]]:
+        """See Order."""
+        shots = changes = 0
+        for line in sorted(self._of_session.values(), key=self._turn):
+            yield from self._walk(line, Work(shots, changes))
+            shots += line.shots
+            changes += line.changes
+
+    @contextmanager
+    def _changing(self, line: Line[Keyed]) -> Iterator[None]:
+        if (before := line.first()) is not None:
+            self._heads.drop(before.job_id)
+        yield
+        if (after := line.first()) is not None:
+            self._heads.put(after, line.work)
+
+    def _turn(self, line: Line[Keyed]) -> tuple[bool, Keyed]:
+        first = next(iter(line))
+        return (self._jobs[first.job_id].session_id != self._holder, first)
 
     def take(self, job: Job) -> None:
         """See Order; the job's session has the resource from now on."""

@@ -16,21 +16,25 @@ class Pace:
         shot_rate: Shots per QPU second.
         setup_seconds: QPU seconds of a change of register.
         spread: Relative scatter of the seconds per shot (EWMA of the absolute deviation), 0 to 1.
+        wall: Seconds of the clock for each QPU second: 1 on a QPU, 1 ÷ SpeedUp on a simulated one.
     """
 
-    __slots__ = ("_learnt_rate", "_learnt_setup", "setup_seconds", "shot_rate", "spread")
+    __slots__ = ("_learnt_rate", "_learnt_setup", "setup_seconds", "shot_rate", "spread", "wall")
 
     def __init__(self, shot_rate: float = 1.0, setup_seconds: float = 0.0) -> None:
         self.shot_rate = shot_rate
         self.setup_seconds = setup_seconds
         self.spread = 0.0
+        self.wall = 1.0
         self._learnt_rate = False
         self._learnt_setup = False
 
     @classmethod
     def of(cls, policy: ResourcePolicy) -> Pace:
         """The first guess: what the policy says of the resource."""
-        return cls(policy.shot_rate, policy.setup_seconds)
+        pace = cls(policy.shot_rate, policy.setup_seconds)
+        pace.wall = 1.0 / policy.speed_up
+        return pace
 
     def seconds(self, shots: int, changes_register: bool) -> float:
         """Expected QPU seconds of so many shots, with or without a set-up before them."""
@@ -46,6 +50,7 @@ class Pace:
         seconds = outcome.qpu_seconds - outcome.setup_seconds
         if shots and seconds > 0:
             self._learn_rate(seconds / shots)
+            self.wall += SMOOTHING * ((outcome.ended_at - outcome.started_at) / outcome.qpu_seconds - self.wall)
         if outcome.setup_seconds > 0:
             weight = SMOOTHING if self._learnt_setup else 1.0
             self.setup_seconds += weight * (outcome.setup_seconds - self.setup_seconds)

@@ -162,6 +162,7 @@ def begin(book: Book, resource: str, job_id: int, now: float) -> Job:
     flight, job = book.flights[resource], book.jobs[job_id]
     if flight.began != job_id:
         flight.began, flight.since, flight.contested_at = job_id, now, None
+    flight.sets_up = flight.register != job.register_hash
     flight.register = job.register_hash
     if job.state is JobState.PENDING:
         job = move(job, JobState.RUNNING, job.reason if job.reason in _KEPT else Reason.NONE, now)

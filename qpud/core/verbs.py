@@ -187,6 +187,20 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     qpu_seconds: float = 0.0
 
 
+class Forecast(msgspec.Struct, frozen=True, gc=False):
+    """When a job starts and ends: typically, and at the latest. Times are seconds since the epoch, UTC.
+
+    All times are None if nobody knows, as for a held job; those of the start once the job has started; the latest
+    ones where a session keeps the resource as long as it likes (SchedulerType=exclusive), or under a site's own order.
+    """
+
+    start: float | None
+    start_latest: float | None
+    end: float | None
+    end_latest: float | None
+    reason: str
+
+
 class QueueEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One unfinished job in the order in which the scheduler would take it. Others' jobs show no name."""
 
@@ -197,6 +211,7 @@ class QueueEntry(msgspec.Struct, frozen=True, kw_only=True):
     reason: Reason
     explanation: str  # the reason in words
     waited_seconds: float
+    forecast: Forecast | None = None
 
 
 class ResourceView(msgspec.Struct, frozen=True, kw_only=True):

@@ -149,9 +149,12 @@ def _count_slice(context: Context, job: Job, outcome: Outcome, charge: Charge) -
 
 def _publish_start(context: Context, start: Start, now: float) -> None:
     found = context.book.jobs[start.job.id]
+    foreseen = context.forecaster.outcome(found, now)
     job = turns.begin(context.book, found.resource, found.id, now)
     if found.state is JobState.PENDING:
         context.metrics.job_started(job.resource, job.queue, now - job.submitted_at)
+        if foreseen is not None:
+            context.metrics.forecast_ended(job.resource, job.queue, *foreseen)
         context.waiters.notify(job.id)
     if start.yielding is not None:
         context.metrics.preempted(start.yielding.resource, start.yielding.queue)

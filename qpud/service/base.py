@@ -6,6 +6,7 @@ import difflib
 import hashlib
 
 from qpud.context import Context
+from qpud.core import verbs
 from qpud.core.errors import Forbidden, NotFound, Unauthenticated
 from qpud.core.identity import Identity, Proof
 from qpud.core.ids import job_id_of
@@ -34,6 +35,15 @@ class Verbs:
     def policy(self) -> Policy:
         """The policy in force."""
         return self._context.policy
+
+    def forecast(self, job: Job) -> verbs.Forecast | None:
+        """When a job will start and end; None once it has ended."""
+        context = self._context
+        return None if job.is_terminal else context.forecaster.of(context.book.jobs.get(job.id, job), context.clock())
+
+    def forecast_at_submission(self, job: Job) -> verbs.Forecast | None:
+        """What was foreseen of a job that has just been submitted."""
+        return None if job.is_terminal else self._context.forecaster.at_submission(job, self._context.clock())
 
     def identify_token(self, token: str) -> Identity:
         """The owner of a session token.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 
 from qpud.core import explain, verbs
@@ -16,6 +18,7 @@ from qpud.store.writer import Transaction
 
 LONGEST_WAIT_SECONDS = 300.0
 _LONGEST_QUEUE = 1000  # entries of one answer
+_ENTRIES_IN_A_ROW = 100  # then others have their turn
 _HELD = frozenset({Reason.HELD, Reason.HELD_ADMIN})
 
 
@@ -137,23 +140,30 @@ class JobVerbs(EndingVerbs):
         names = [*self.policy.resources, *gone]
         if resource is not None:
             names = [resource if resource in gone else self.resource_name(resource)]
-        return [entry for name in names for entry in self._queue_of(who, name)][:_LONGEST_QUEUE]
+        entries: list[verbs.QueueEntry] = []
+        for name in names:
+            jobs = self._queue_of(name)[: _LONGEST_QUEUE - len(entries)]
+            foreseen = self._context.forecaster.in_order(name, jobs, self._context.clock())
+            for position, (job, forecast) in enumerate(zip(jobs, foreseen, strict=True)):
+                entries.append(self._entry(who, position, job, forecast))
+                if position % _ENTRIES_IN_A_ROW == _ENTRIES_IN_A_ROW - 1:
+                    await asyncio.sleep(0)
+        return entries
 
     # -- parts
-    def _queue_of(self, who: Identity, resource: str) -> list[verbs.QueueEntry]:
+    def _queue_of(self, resource: str) -> list[Job]:
         book = self._context.book
         if resource in book.resources_gone:
-            ordered = [job for job in book.jobs.values() if job.resource == resource]
-            return [self._entry(who, position, job) for position, job in enumerate(ordered[:_LONGEST_QUEUE])]
+            return [job for job in book.jobs.values() if job.resource == resource][:_LONGEST_QUEUE]
         current = book.current(resource)
         ordered = [current] if current else []
         ordered += [book.jobs[job_id] for job_id in book.pending[resource].in_order(_LONGEST_QUEUE)]
         if len(ordered) < _LONGEST_QUEUE:
             seen = {job.id for job in ordered}
             ordered += [job for job in book.jobs.values() if job.resource == resource and job.id not in seen]
-        return [self._entry(who, position, job) for position, job in enumerate(ordered[:_LONGEST_QUEUE])]
+        return ordered[:_LONGEST_QUEUE]
 
-    def _entry(self, who: Identity, position: int, job: Job) -> verbs.QueueEntry:
+    def _entry(self, who: Identity, position: int, job: Job, forecast: verbs.Forecast | None) -> verbs.QueueEntry:
         shown = self._explained(job)
         if not who.may_see(job.user_id):
             shown = msgspec.structs.replace(shown, name=None, uid="", session_id="", sequence_hash="")
@@ -164,8 +174,9 @@ class JobVerbs(EndingVerbs):
             tier=self._tier(job),
             user=self._context.names(job.user_id),
             reason=shown.reason,
-            explanation=self._explanation(job),
+            explanation=self._explanation(job, shown.reason),
             waited_seconds=waited,
+            forecast=forecast,
         )
 
     def _tier(self, job: Job) -> int:
@@ -177,8 +188,8 @@ class JobVerbs(EndingVerbs):
             return job
         return msgspec.structs.replace(job, reason=explain.reason(job, self._context.book, self._context.clock()))
 
-    def _explanation(self, job: Job) -> str:
-        return explain.sentence(job, self._context.book, self.policy, self._context.clock())
+    def _explanation(self, job: Job, word: Reason | None = None) -> str:
+        return explain.sentence(job, self._context.book, self.policy, self._context.clock(), word)
 
     async def _wait(self, job: Job, seconds: float, is_over: explain.Condition) -> Job:
         context = self._context

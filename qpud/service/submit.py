@@ -250,9 +250,7 @@ class SubmitVerbs(Verbs):
         current = context.book.sessions.get(session.id)
         if current is not None:
             context.book.sessions[session.id] = msgspec.structs.replace(current, last_used_at=jobs[0].submitted_at)
-        for job in jobs:
-            context.book.add_job(job)
-            context.metrics.job_submitted(job.resource, job.queue)
+        self._take_in(jobs)
         for text in texts.values():
             if (known := self._sequences.get(text)) is not None:
                 self._sequences[text] = _Known(known.facts, known.program, True)
@@ -260,6 +258,14 @@ class SubmitVerbs(Verbs):
             # else a boundary comes anyway, and the checker goes on by itself
             if self._has_to_know(resource) or 0 < len(context.book.unvalidated[resource]) <= len(jobs):
                 context.wake(resource)
+
+    def _take_in(self, jobs: list[Job]) -> None:
+        context = self._context
+        for job in jobs:
+            context.book.add_job(job)
+            context.metrics.job_submitted(job.resource, job.queue)
+        for job in jobs:
+            context.forecaster.promise(job, job.submitted_at)
 
     def _has_to_know(self, resource: str) -> bool:
         """Whether new jobs matter before the slice in flight has ended: there is none, or they may cut it."""

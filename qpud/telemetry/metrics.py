@@ -21,9 +21,11 @@ UNFINISHED_STATES = ("PENDING", "RUNNING")
 RESOURCE_STATES = ("up", "down", "unreachable", "drained")
 DRIVER_ERRORS = ("unreachable", "refused", "failed", "spec")
 VERDICTS = ("ok", "invalid", "cached", "deferred", "fault")
+YES_OR_NO = ("yes", "no")
 CODE_CLASSES = ("2xx", "4xx", "5xx")
 
 WAIT_BUCKETS = (0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 4 * 3600.0, 86400.0)
+FORECAST_BUCKETS = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 4 * 3600.0, 86400.0)
 GAP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0)
 VALIDATION_BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0)
 COMMIT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0)
@@ -49,6 +51,7 @@ class Metrics:
         self._read_depths: Callable[[], Mapping[tuple[str, str, str], int]] = dict
         self._make_build_info()
         self._make_jobs()
+        self._make_forecasts()
         self._make_slices()
         self._make_resources()
         self._make_daemon()
@@ -60,6 +63,7 @@ class Metrics:
             for family in self._by_queue():
                 family.labels(resource, queue)
             _each(self._ended, (resource, queue), ENDED_STATES)
+            _each(self._forecasts, (resource, queue), YES_OR_NO)
             _each(self._slices, (resource, queue), SLICE_STATES)
             _each(self._depth, (resource, queue), UNFINISHED_STATES)
         for resource in resources:
@@ -71,7 +75,7 @@ class Metrics:
     def _by_queue(self) -> tuple[Counter | Histogram, ...]:
         """The families with the labels resource and queue, and no other."""
         slices = (self._shots, self._busy, self._setup, self._preemptions, self._wasted_shots, self._wasted)
-        return (self._submitted, self._waits, *slices)
+        return (self._submitted, self._waits, self._forecast_errors, *slices)
 
     def _make_build_info(self) -> None:
         info = self._gauge("build_info", "Version of qpud and its interpreter.", "version", "python_version")
@@ -84,6 +88,18 @@ class Metrics:
         self._depth = self._gauge("jobs_unfinished", "Jobs that have not ended, by state.", *where, "state")
         self._waits = self._histogram(
             "job_wait_seconds", "Time from submission to the first slice.", WAIT_BUCKETS, *where
+        )
+
+    def _make_forecasts(self) -> None:
+        where = ("resource", "queue")
+        self._forecast_errors = self._histogram(
+            "forecast_error_seconds",
+            "Time between the start of a job and the start that was forecast at its submission.",
+            FORECAST_BUCKETS,
+            *where,
+        )
+        self._forecasts = self._counter(
+            "forecasts", "Jobs that started, by whether it was not later than forecast as the latest.", *where, "kept"
         )
 
     def _make_slices(self) -> None:
@@ -147,6 +163,11 @@ class Metrics:
     def job_started(self, resource: str, queue: str, waited_seconds: float) -> None:
         """Count the first slice of a job and its wait since submission."""
         self._waits.labels(resource, queue).observe(waited_seconds)
+
+    def forecast_ended(self, resource: str, queue: str, error_seconds: float, is_kept: bool) -> None:
+        """Observe how far a job's start was from its forecast, and whether it was not later than at the latest."""
+        self._forecast_errors.labels(resource, queue).observe(error_seconds)
+        self._forecasts.labels(resource, queue, "yes" if is_kept else "no").inc()
 
     def job_ended(self, resource: str, queue: str, state: str) -> None:
         """Count a job that became DONE, CANCELED or ERROR."""

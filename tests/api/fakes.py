@@ -214,6 +214,15 @@ class FakeService:
             return job, None
         return job, msgspec.json.encode({"counter": self.counts[job.id]}).decode()
 
+    def forecast(self, job: Job) -> verbs.Forecast | None:
+        if job.is_terminal:
+            return None
+        start = None if job.state is JobState.RUNNING else NOW + 60
+        return verbs.Forecast(start, start and start + 600, NOW + 160, NOW + 760, "60 s of higher tiers")
+
+    def forecast_at_submission(self, job: Job) -> verbs.Forecast | None:
+        return self.forecast(job)
+
     async def hold_job(self, who: Identity, ref: str) -> Job:
         return msgspec.structs.replace(await self.get_job(who, ref), reason=Reason.HELD)
 
@@ -236,6 +245,7 @@ class FakeService:
                 reason=job.reason,
                 explanation="next in line",
                 waited_seconds=1.5,
+                forecast=self.forecast(job),
             )
             for position, job in enumerate(self.jobs.values())
             if job.state not in TERMINAL and resource in (None, job.resource)

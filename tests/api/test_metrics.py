@@ -56,6 +56,14 @@ def test_a_slice_counts_shots_and_busy_seconds() -> None:
     assert 'qpud_resource_busy_seconds_total{queue="production",resource="FRESNEL"} 12.5' in page
 
 
+def test_a_forecast_is_judged_by_its_error_and_by_its_bound() -> None:
+    found = metrics()
+    found.forecast_ended("FRESNEL", "production", 42.0, True)
+    page = a_page(found)
+    assert 'qpud_forecast_error_seconds_sum{queue="production",resource="FRESNEL"} 42.0' in page
+    assert 'qpud_forecasts_total{kept="yes",queue="production",resource="FRESNEL"} 1.0' in page
+
+
 def test_a_cached_verdict_has_no_time() -> None:
     found = metrics()
     found.validation("cached", 0.0)

@@ -56,6 +56,15 @@ def result(of: wire.JobView, counts: dict[str, int], message: str = "") -> wire.
     )
 
 
+FORECAST = wire.ForecastView(
+    start=datetime(2031, 12, 24, 12, tzinfo=UTC),
+    start_latest=datetime(2031, 12, 25, 12, tzinfo=UTC),
+    end=datetime(2031, 12, 26, 12, tzinfo=UTC),
+    end_latest=datetime(2031, 12, 27, 12, tzinfo=UTC),
+    reason="7 years of higher tiers",
+)
+
+
 def queue_line(**changes: Any) -> wire.QueueLine:
     fields = {
         "position": 1,
@@ -72,6 +81,7 @@ def queue_line(**changes: Any) -> wire.QueueLine:
         "shots_done": 40,
         "submitted_at": AT,
         "waited_seconds": 3723.4,
+        "forecast": FORECAST,
     }
     return wire.QueueLine(**(fields | changes))
 
@@ -102,8 +112,30 @@ def test_every_reason_of_the_core_is_explained() -> None:
 def test_queue_is_a_table_like_squeue(qpud: Any, daemon: Any) -> None:
     daemon.on("GET", "/v1/queue", plain(wire.QueueView(queue=[queue_line()])))
     header, row = qpud("queue", "--qpu", "FRESNEL").stdout.splitlines()
-    assert header.split() == ["JOBID", "NAME", "QUEUE", "USER", "STATE", "SHOTS", "WAITED", "RESOURCE", "REASON"]
-    assert row.split() == ["7", "scan", "development", "ada", "PENDING", "40/100", "1:02:03", "FRESNEL", "Priority"]
+    assert header.split() == [
+        "JOBID",
+        "NAME",
+        "QUEUE",
+        "USER",
+        "STATE",
+        "SHOTS",
+        "WAITED",
+        "START",
+        "RESOURCE",
+        "REASON",
+    ]
+    assert row.split() == [
+        "7",
+        "scan",
+        "development",
+        "ada",
+        "PENDING",
+        "40/100",
+        "1:02:03",
+        "~2031-12-24",
+        "FRESNEL",
+        "Priority",
+    ]
     assert daemon.asked[0].query == "resource=FRESNEL"
 
 
@@ -349,6 +381,27 @@ def test_reconfigure_refused_fails_with_the_reason(qpud: Any, daemon: Any) -> No
 def test_the_long_queue_explains_each_reason(qpud: Any, daemon: Any) -> None:
     daemon.on("GET", "/v1/queue", plain(wire.QueueView(queue=[queue_line()])))
     assert qpud("queue", "-l").stdout.splitlines()[1].endswith("Priority  waits: behind 2 jobs of its tier or higher")
+
+
+def test_the_long_queue_tells_the_latest_start_and_the_end(qpud: Any, daemon: Any) -> None:
+    daemon.on("GET", "/v1/queue", plain(wire.QueueView(queue=[queue_line()])))
+    header, row = qpud("queue", "-l").stdout.splitlines()
+    assert header.split()[7:10] == ["START", "LATEST", "END"]
+    assert row.split()[7:10] == ["~2031-12-24", "~2031-12-25", "~2031-12-26"]
+
+
+def test_a_job_whose_start_nobody_knows_has_a_dash(qpud: Any, daemon: Any) -> None:
+    held = wire.ForecastView(start=None, start_latest=None, end=None, end_latest=None, reason="it is held")
+    daemon.on("GET", "/v1/queue", plain(wire.QueueView(queue=[queue_line(forecast=held)])))
+    assert qpud("queue").stdout.splitlines()[1].split()[7] == "-"
+
+
+def test_show_tells_the_forecast_and_what_it_is_made_of(qpud: Any, daemon: Any) -> None:
+    daemon.on("GET", "/v1/jobs/7", plain(job(reason="Priority", forecast=FORECAST)))
+    daemon.on("GET", "/v1/queue", plain(wire.QueueView(queue=[queue_line()])))
+    text = qpud("show", "7").stdout
+    assert "about 2031-12-24 12:00:00, by 2031-12-25 12:00:00 in nine of ten cases" in text
+    assert "7 years of higher tiers" in text
 
 
 def test_followed_logs_lose_no_line_that_came_before_the_one_about_now(qpud: Any, daemon: Any) -> None:
