@@ -3,7 +3,7 @@ PYTHON ?= python3
 
 DEV := .venv/dev/bin/python
 # Folders too, so that a deleted file is noticed.
-SOURCES := $(shell find qpud etc packaging/zipapp -not -path '*/__pycache__*')
+SOURCES := $(shell find qpud etc packaging/zipapp packaging/systemd $(wildcard packaging/slurm) -not -path '*/__pycache__*')
 SCRIPTS := $(wildcard packaging/*.py packaging/*/*.py)
 LINTED := qpud tests packaging sdk_shims
 # Unit tests: those that start nothing and take no fuzzer's time.

@@ -43,6 +43,7 @@ from qpud.service.calendar import Calendar
 from qpud.service.reaper import Reaper
 from qpud.site.lacking import lacking
 from qpud.site.munge import Munge, MungeThread
+from qpud.site.notify import Notifier
 from qpud.site.peer import Groups, bind_tcp, bind_unix, bound_at, unbind, user_id, user_name
 from qpud.site.state import one_daemon
 from qpud.store.ledger import charged_since, hourly_usage
@@ -53,6 +54,7 @@ from qpud.telemetry.metrics import Metrics
 log = logging.getLogger(__name__)
 
 FORGOTTEN_HALF_LIVES = 10.0  # usage that counts less than a thousandth
+WATCHDOG_FEEDS = 4  # in the time that systemd allows for one
 
 
 class _Stop(Exception):
@@ -99,14 +101,16 @@ async def _serve(policy: Policy, policy_path: Path | None) -> None:
         with contextlib.suppress(QpudError):  # a full disk: the reaper tries again
             await service.stop_orphans()
         server = _server(stack, context, service)
+        notifier = Notifier(os.environ)
         _spare_the_collector()
         async with asyncio.TaskGroup() as root:
             root.create_task(scheduler.run(snapshot.in_flight), name="scheduler")
             root.create_task(reaper.run(), name="reaper")
             root.create_task(calendar.run(), name="calendar")
             root.create_task(_serve_http(server), name="http")
-            root.create_task(_announce(server, context), name="announce")
-            root.create_task(_obey_signals(server, service, context), name="signals")
+            root.create_task(_announce(server, context, notifier), name="announce")
+            root.create_task(_show_life(service, notifier), name="life")
+            root.create_task(_obey_signals(server, service, context, notifier), name="signals")
 
 
 def _spare_the_collector() -> None:
@@ -247,21 +251,33 @@ async def _serve_http(server: Server) -> None:
     raise _Stop
 
 
-async def _announce(server: Server, context: Context) -> None:
+async def _announce(server: Server, context: Context, notifier: Notifier) -> None:
     await server.listening()
     places = [f"unix:{one.path}" for one in context.policy.daemon.listen if isinstance(one, UnixListen)]
     log.info("ready", extra={"version": __version__, "jobs": len(context.book.jobs)})
+    notifier.ready()
     print("ready", *context.urls, *places, flush=True)
 
 
-async def _obey_signals(server: Server, service: Service, context: Context) -> None:
+async def _show_life(service: Service, notifier: Notifier) -> None:
+    """Feed systemd's watchdog while the scheduler turns, and not because this loop does."""
+    while notifier.watchdog_seconds:
+        if service.health().alive:
+            notifier.alive()
+        await asyncio.sleep(notifier.watchdog_seconds / WATCHDOG_FEEDS)
+
+
+async def _obey_signals(server: Server, service: Service, context: Context, notifier: Notifier) -> None:
     """Stop at SIGTERM and SIGINT, reload at SIGHUP."""
     received: asyncio.Queue[int] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, received.put_nowait, number)
     while await received.get() == signal.SIGHUP:
+        notifier.reloading()
         await _reload(service)
+        notifier.ready()
+    notifier.stopping()
     log.info("stopping")
     context.waiters.release_all()
     server.stop()

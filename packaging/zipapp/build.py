@@ -21,6 +21,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 LARGEST_BYTES = 15_000_000
 FORBIDDEN = ("numpy", "torch", "pulser", "scipy", "pydantic")
+CARRIED = ("systemd", "slurm")  # folders of packaging/
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest time a zip can hold
 # Not needed at run time, and different from build to build: scripts with this interpreter's path, pip's notes.
 LEFT_OUT = ("bin", "*/__pycache__", "*.dist-info/RECORD", "*.dist-info/INSTALLER", "*.dist-info/REQUESTED")
@@ -97,6 +98,7 @@ def finish(packed: Path, output: Path) -> None:
         build = {"name": name, "python": python_minor(), "machine": platform.machine(), "id": identity}
         own = {part: (HERE / part).read_bytes() for part in ("__main__.py", "launch.py")}
         own["build.json"] = json.dumps(build).encode()
+        own |= for_the_site()
         raw.write(PREFIX.format(python=python_minor()).encode())
         with zipfile.ZipFile(raw, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as target:
             for info in source.infolist():
@@ -105,6 +107,18 @@ def finish(packed: Path, output: Path) -> None:
             for part, content in own.items():
                 add(target, part, content)
     output.chmod(0o755)
+
+
+def for_the_site() -> dict[str, bytes]:
+    """What `qpud install` lays down, by name in the archive: qpud/site/install.py reads it from there."""
+    packaging = HERE.parent
+    files = sorted(path for part in CARRIED for path in (packaging / part).rglob("*") if path.is_file())
+    return {f"install/{path.relative_to(packaging)}": path.read_bytes() for path in files if is_source(path)}
+
+
+def is_source(path: Path) -> bool:
+    """Whether it is in the repository, as far as its name tells."""
+    return "__pycache__" not in path.parts and path.suffix not in (".o", ".so")
 
 
 def add(target: zipfile.ZipFile, name: str, content: bytes) -> None:

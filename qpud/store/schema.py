@@ -168,16 +168,36 @@ CREATE TABLE reservations (
 MIGRATIONS = (_V1, _V2)
 
 
-def migrate(connection: sqlite3.Connection) -> None:
-    """Bring a database to this version's schema, one transaction for each step.
+def schema_of(connection: sqlite3.Connection) -> int:
+    """How many migrations a database has had; 0 if it is empty."""
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    return version
+
+
+def require_old_enough(connection: sqlite3.Connection, way_back: str = "") -> None:
+    """Refuse what this program cannot serve.
+
+    Args:
+        connection: The database.
+        way_back: Follows the sentence about a database of a newer qpud.
 
     Raises:
         Unavailable: The SQLite library is too old, or a newer qpud wrote the database.
     """
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         raise Unavailable(f"SQLite {sqlite3.sqlite_version} is too old: qpud needs 3.34 or later")
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > len(MIGRATIONS):
-        raise Unavailable(f"the database has schema {version}, this qpud knows {len(MIGRATIONS)}: use a newer qpud")
-    for number in range(version, len(MIGRATIONS)):
+    if (version := schema_of(connection)) > len(MIGRATIONS):
+        raise Unavailable(
+            f"the database has schema {version}, this qpud knows {len(MIGRATIONS)}: use a newer qpud{way_back}"
+        )
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring a database to this version's schema, one transaction for each step.
+
+    Raises:
+        Unavailable: See `require_old_enough`.
+    """
+    require_old_enough(connection)
+    for number in range(schema_of(connection), len(MIGRATIONS)):
         connection.executescript(f"BEGIN IMMEDIATE;{MIGRATIONS[number]}PRAGMA user_version = {number + 1};COMMIT;")

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from qpud.core.errors import Conflict, QpudError, StorageFull, Unavailable
-from qpud.store.schema import migrate
+from qpud.store.backup import keep_before_migration, newest_copy
+from qpud.store.schema import migrate, require_old_enough
 
 log = logging.getLogger(__name__)
 
@@ -208,6 +209,8 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA cache_size = -8000")
         connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages, 16 MB: most are written again before that
+        require_old_enough(connection, _way_back(path))
+        keep_before_migration(connection, path)
         migrate(connection)
     except sqlite3.Error as error:
         connection.close()
@@ -216,3 +219,8 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _way_back(path: Path) -> str:
+    copy = newest_copy(path)
+    return f", or go back with `qpud restore {copy}`, which loses what came after" if copy else ""
