@@ -31,7 +31,7 @@ SYSTEMD = {
     "qpud.sysusers": ("/etc/sysusers.d/qpud.conf", "the system user and group qpud, also after a reinstallation"),
     "qpud.tmpfiles": ("/etc/tmpfiles.d/qpud.conf", "/run/qpud after a boot, /var/lib/qpud for the database"),
 }
-CACHE, STATE = "/var/cache/qpud", "/var/lib/qpud"
+CACHE, STATE, RUNTIME = "/var/cache/qpud", "/var/lib/qpud", "/run/qpud"
 COMMAND_SECONDS = 120.0
 
 
@@ -168,7 +168,7 @@ def plan_uninstall(archive: Path, policy: str, root: Path | None, *, purge: bool
     """
     paths = [path for path, _, _ in _files(archive, slurm=True, demand=False)]
     steps = [_remove(root, path) for path in paths[1:]]
-    steps += [_remove_policy(root, policy, purge=purge), _remove(root, CACHE)]
+    steps += [_remove_policy(root, policy, purge=purge), _remove(root, CACHE), _remove(root, RUNTIME)]
     steps += [_remove(root, STATE) if purge else Idle(verb="keep", what=_at(root, STATE), why="jobs, results, ledger")]
     steps += [_remove(root, paths[0])]  # last: until then it can be repeated
     return steps if root else [*_farewell(), *steps, *_forget(purge=purge)]
