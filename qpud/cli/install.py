@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 NEXT_STEPS = """
 next:
   edit /etc/qpud/qpud.conf, then `qpud check`
-  systemctl enable --now qpud
+  systemctl enable --now qpud        (after an upgrade: systemctl restart qpud)
   qpud info"""
 UNCHANGED = "\nnothing was changed: `--apply` does it"
 

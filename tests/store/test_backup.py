@@ -152,7 +152,7 @@ async def test_a_backup_replaces_no_file(tmp_path: Path) -> None:
     async with a_store(tmp_path):
         pass
     (tmp_path / "copy").symlink_to("nowhere")
-    with pytest.raises(Conflict, match="there is a file .*copy already"):
+    with pytest.raises(Conflict, match=r"there is a file .*copy already"):
         back_up(tmp_path / "state.sqlite", tmp_path / "copy")
 
 
