@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from qpud.cli.exits import Exit, Stop
 from qpud.cli.output import emit
 from qpud.cli.serve import SITE_POLICY, Verbs, read_policy
+from qpud.core.errors import NotFound
 
 
 def add(verbs: Verbs, reach: argparse.ArgumentParser) -> None:
@@ -41,7 +44,8 @@ def back_up(args: argparse.Namespace) -> int:
     from qpud.store import backup
 
     database = _state(args) / backup.DATABASE
-    size = backup.back_up(database, args.file.absolute())
+    with _nothing_missing():
+        size = backup.back_up(database, args.file.absolute())
     answer = {"database": str(database), "file": str(args.file), "bytes": size}
     emit(args, answer, lambda: f"{args.file}: {size} bytes, whole and checked")
     return Exit.OK
@@ -53,11 +57,7 @@ def restore(args: argparse.Namespace) -> int:
     from qpud.store import backup
 
     state = _state(args)
-    try:
-        source = args.file.open("rb")
-    except OSError as error:
-        raise Stop(f"{args.file} cannot be read: {(error.strerror or str(error)).lower()}", Exit.NOT_FOUND) from None
-    with source:
+    with _nothing_missing(), backup.open_copy(args.file) as source:
         become_owner(state)
         with one_daemon(state):
             kept = backup.put_back(source, args.file, state / backup.DATABASE)
@@ -66,6 +66,14 @@ def restore(args: argparse.Namespace) -> int:
         args, answer, lambda: f"{answer['database']} is now {args.file}" + (f"; what it was is {kept}" if kept else "")
     )
     return Exit.OK
+
+
+@contextmanager
+def _nothing_missing() -> Iterator[None]:
+    try:
+        yield
+    except NotFound as error:
+        raise Stop(error.message, Exit.NOT_FOUND) from None
 
 
 def _state(args: argparse.Namespace) -> Path:

@@ -31,6 +31,7 @@ SYSTEMD = {
     "qpud.sysusers": ("/etc/sysusers.d/qpud.conf", "the system user and group qpud, also after a reinstallation"),
     "qpud.tmpfiles": ("/etc/tmpfiles.d/qpud.conf", "/run/qpud after a boot, /var/lib/qpud for the database"),
 }
+OWN_FOLDERS = ("/etc/qpud", "/usr/local/lib/qpud")
 CACHE, STATE, RUNTIME = "/var/cache/qpud", "/var/lib/qpud", "/run/qpud"
 COMMAND_SECONDS = 120.0
 
@@ -89,10 +90,11 @@ class Write(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Remove(msgspec.Struct, frozen=True, kw_only=True):
-    """Take a file away, or a folder with all that is in it, and the folder around it if it was made for it alone."""
+    """Take a file away, or a folder with all that is in it, and empty folders around it up to `own`."""
 
     what: str
     why: str
+    own: str
     verb: str = "remove"
 
     def do(self) -> None:
@@ -102,9 +104,10 @@ class Remove(msgspec.Struct, frozen=True, kw_only=True):
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-        for folder in (path.parent, path.parent.parent):
-            if folder.name in ("qpud", "slurm") and not any(folder.iterdir()):
-                folder.rmdir()
+        for folder in path.parents:
+            if not folder.is_relative_to(self.own) or any(folder.iterdir()):
+                break
+            folder.rmdir()
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -242,7 +245,8 @@ def _has_user() -> bool:
 def _remove(root: Path | None, path: str) -> Step:
     place = _at(root, path)
     if os.path.lexists(place):
-        return Remove(what=place, why="install or the daemon made it")
+        own = next((folder for folder in OWN_FOLDERS if path.startswith(f"{folder}/")), path)
+        return Remove(what=place, why="install or the daemon made it", own=_at(root, own))
     return Idle(verb="have", what=place, why="is not there")
 
 

@@ -61,23 +61,43 @@ def back_up(database: Path, copy: Path) -> int:
         Conflict: There is something under the copy's name already.
         Unavailable: One cannot be read or the other not written.
     """
-    if not database.is_file():
-        raise NotFound(f"there is no database {database}")
     if os.path.lexists(copy):
         raise Conflict(f"there is a file {copy} already: qpud backup replaces none")
     try:
+        database.stat()
         with closing(_reader(database)) as source:
             _copy(source, copy)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotFound(f"there is no {error.filename}: {database} cannot be copied to {copy}") from None
     except (sqlite3.Error, OSError) as error:
         raise Unavailable(f"the database {database} cannot be copied to {copy}: {error}") from None
     return copy.stat().st_size
+
+
+def open_copy(path: Path) -> IO[bytes]:
+    """A copy for `put_back`, opened while whoever may read it still can.
+
+    Raises:
+        NotFound: It cannot be read.
+        Conflict: Commits of it stand in a file beside it: it is a database in use, not a copy.
+    """
+    wal = path.with_name(f"{path.name}-wal")
+    try:
+        copy = path.open("rb")
+        is_in_use = wal.exists() and wal.stat().st_size > 0
+    except OSError as error:
+        raise NotFound(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from None
+    if is_in_use:
+        copy.close()
+        raise Conflict(f"{path} is a database in use, {wal.name} belongs to it: copy it with qpud backup")
+    return copy
 
 
 def put_back(backup: IO[bytes], name: Path, database: Path) -> Path | None:
     """Put a copy in the place of the database, after checking it; no daemon may run, see `qpud.site.state`.
 
     Args:
-        backup: The copy, opened for reading.
+        backup: Of `open_copy`.
         name: Its path, for what is said about it.
         database: What is replaced; its folder exists.
 
@@ -85,13 +105,9 @@ def put_back(backup: IO[bytes], name: Path, database: Path) -> Path | None:
         Where the replaced database is kept; None if there was none.
 
     Raises:
-        Conflict: Commits of the copy stand in a file beside it: it is a database in use, not a copy.
         Invalid: It is damaged, or no database of this qpud.
         Unavailable: The folder cannot be written.
     """
-    wal = name.with_name(f"{name.name}-wal")
-    if wal.exists() and wal.stat().st_size:
-        raise Conflict(f"{name} is a database in use, {wal.name} belongs to it: copy it with qpud backup")
     try:
         with _new_file(database.with_name(f"{database.name}.restoring")) as arriving:
             with arriving.open("wb") as target:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,21 @@ def test_a_stopped_daemon_is_put_back_and_serves_what_the_backup_had(qpud: Any, 
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for another user")
+def test_who_may_not_enter_the_folder_is_told_so(qpud: Any, tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir(mode=0o700)
+    (tmp_path / "out").mkdir()
+    program = (
+        "import os, sys; os.setgid(4711); os.setuid(4711); from qpud.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(folder.stat().st_mode | 0o011)
+    qpud.argv = lambda *args: [sys.executable, "-c", f"import qpud.cli.parser, qpud.store.backup; {program}", *args]
+    ended = qpud("backup", str(tmp_path / "out" / "copy"), "--state", str(tmp_path / "state"))
+    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1), ended.stderr
+    assert "cannot be copied" in ended.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for another user")
 def test_root_restores_as_the_user_whose_state_it_is(qpud: Any, tmp_path: Path) -> None:
     with a_daemon(tmp_path) as daemon:
         copy = a_backup(qpud, daemon)
@@ -68,15 +84,16 @@ def test_root_restores_as_the_user_whose_state_it_is(qpud: Any, tmp_path: Path) 
         folder.chmod(folder.stat().st_mode | 0o011)
     for path in (state, *state.iterdir()):
         os.chown(path, FOREIGN, FOREIGN)
-    copy.chmod(0o600)
+    (tmp_path / "private").mkdir(mode=0o700)  # where its new user may not even look
+    copy = copy.rename(tmp_path / "private" / "copy.sqlite")
     ended = qpud("restore", str(copy), "--state", str(state))
     assert ended.returncode == 0, ended.stderr
     assert {path.stat().st_uid for path in state.iterdir() if path.name != LOCK} == {FOREIGN}
 
 
 def test_what_cannot_be_found_is_named(qpud: Any, tmp_path: Path) -> None:
-    assert "there is no database" in qpud("backup", "copy", "--state", str(tmp_path / "none")).stderr
-    assert qpud("backup", "copy", "--state", str(tmp_path / "none")).returncode == 1
+    ended = qpud("backup", "copy", "--state", str(tmp_path / "none"))
+    assert (ended.returncode, f"there is no {tmp_path / 'none'}" in ended.stderr) == (5, True)
     ended = qpud("restore", "nowhere", "--state", str(tmp_path))
     assert (ended.returncode, "nowhere cannot be read" in ended.stderr) == (5, True)
     (tmp_path / "copy").touch()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,7 @@ def test_uninstall_leaves_nothing_but_the_state(pyz: Path, root: Path):
     assert len(files(root)) == 7
     run(pyz, root, "uninstall", "--apply")
     assert files(root) == ["var/lib/qpud/state.sqlite"]
+    assert not (root / "etc/qpud").exists()
     run(pyz, root, "uninstall", "--apply", "--purge")
     assert files(root) == []
 
@@ -103,6 +105,21 @@ def test_a_changed_unit_is_replaced_and_a_link_in_its_place_is_not_followed(pyz:
     assert "replace" in run(pyz, root, "install", "--apply")
     assert (root / "precious").read_text() == "mine"
     assert not (root / UNIT).is_symlink()
+
+
+def test_slurm_pieces_keep_their_folders_and_scripts_can_be_run(pyz: Path, root: Path, tmp_path: Path):
+    with_pieces = tmp_path / "with-pieces.pyz"
+    with_pieces.write_bytes(pyz.read_bytes())
+    with_pieces.chmod(0o755)
+    with zipfile.ZipFile(with_pieces, "a") as archive:
+        archive.writestr("install/slurm/hooks/prolog", "#!/bin/sh\n")
+        archive.writestr("install/slurm/spank.c", "int x;\n")
+    run(with_pieces, root, "install", "--slurm", "--apply")
+    folder = root / "usr/local/lib/qpud/slurm"
+    assert files(folder) == ["hooks/prolog", "spank.c"]
+    assert [(folder / name).stat().st_mode & 0o777 for name in files(folder)] == [0o755, 0o644]
+    run(with_pieces, root, "uninstall", "--apply")
+    assert not (root / "usr/local/lib/qpud").exists()
 
 
 def test_slurm_pieces_are_laid_down_if_the_file_holds_them(pyz: Path, root: Path):

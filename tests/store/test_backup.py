@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from qpud.core.errors import Conflict, Invalid, NotFound, Unavailable
-from qpud.store.backup import back_up, keep_before_migration, put_back
+from qpud.store.backup import back_up, keep_before_migration, open_copy, put_back
 from qpud.store.schema import MIGRATIONS, migrate
 from qpud.store.store import Store
 from tests.store.builders import a_store, insert, stored
@@ -38,7 +38,7 @@ def version(path: Path) -> int:
 
 
 def restore(name: Path, folder: Path) -> Path | None:
-    with name.open("rb") as backup:
+    with open_copy(name) as backup:
         return put_back(backup, name, folder / "state.sqlite")
 
 
@@ -157,7 +157,7 @@ async def test_a_backup_replaces_no_file(tmp_path: Path) -> None:
 
 
 def test_a_backup_of_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match="there is no database"):
+    with pytest.raises(NotFound, match=r"there is no .*state\.sqlite: "):
         back_up(tmp_path / "state.sqlite", tmp_path / "copy")
 
 
