@@ -25,6 +25,34 @@ mount -t tmpfs -o mode=755 none /run
 export SHIV_ROOT=/srv/cache
 """
 
+# What systemd does with the unit, as far as a test can: its command, its user, its folders, and who may notify.
+AS_SYSTEMD = """
+import os, pathlib, pwd, shlex, signal, socket, struct, subprocess
+unit = pathlib.Path("/usr/local/lib/systemd/system/qpud.service").read_text().splitlines()
+settings = dict(line.split("=", 1) for line in unit if "=" in line)
+user = pwd.getpwnam(settings["User"])
+os.mkdir("/var/cache/qpud", 0o700)
+os.chown("/var/cache/qpud", user.pw_uid, user.pw_gid)
+manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+manager.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+manager.settimeout(20)
+manager.bind("/run/notify")
+os.chmod("/run/notify", 0o666)
+name, place = settings["Environment"].split("=")
+environ = {name: place.replace("%C", "/var/cache"), "NOTIFY_SOCKET": "/run/notify", "PATH": "/usr/bin:/bin"}
+as_user = ["setpriv", "--reuid", user.pw_name, "--regid", str(user.pw_gid), "--clear-groups"]
+main = subprocess.Popen(as_user + shlex.split(settings["ExecStart"]), env=environ, stdout=subprocess.DEVNULL)
+try:
+    said, credentials, _, _ = manager.recvmsg(1000, socket.CMSG_SPACE(12))
+    pid, uid, _ = struct.unpack("3i", credentials[0][2])
+    print(said.decode(), pid == main.pid, uid == user.pw_uid, flush=True)
+    info = subprocess.run(["/usr/local/bin/qpud", "info"], capture_output=True, text=True)
+    print(info.returncode, os.listdir("/var/cache/qpud"), flush=True)
+finally:
+    main.send_signal(signal.SIGTERM)
+    print(main.wait(20))
+"""
+
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
@@ -161,6 +189,11 @@ class TestOnAMachine:
         done = on_a_machine(pyz, COPIES + script)
         assert done.returncode == 0, done.stderr
         assert done.stdout.splitlines()[:2] == ["/run/qpud qpud 755", "/var/lib/qpud qpud 700"]
+
+    def test_the_units_command_starts_as_its_user_and_the_main_process_says_ready(self, pyz: Path):
+        script = f"/mnt/qpud.pyz install --apply >&2\npython3 - <<'END'\n{AS_SYSTEMD}\nEND\n"
+        done = on_a_machine(pyz, COPIES + script)
+        assert done.stdout.splitlines() == ["READY=1 True True", "0 ['zipapp']", "0"], done.stderr
 
     def test_uninstall_with_purge_leaves_no_file_and_no_user(self, pyz: Path):
         script = """
