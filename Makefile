@@ -37,7 +37,7 @@ lint: .venv/dev/.ready
 	@.venv/dev/bin/lint-imports --config pyproject.toml >.venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
 
 bench: setup pyz ## the figures of README.md, each as a ratio within one run
-	@for one in submit busy scale mind forecast; do echo "== $$one"; PYTHONPATH=. $(DEV) tests/bench/$$one.py || failed=1; done; exit $$failed
+	@for one in submit busy scale mind crowd; do echo "== $$one"; PYTHONPATH=. $(DEV) tests/bench/$$one.py || failed=1; done; exit $$failed
 
 pyz: dist/.built ## dist/qpud-VERSION-cpXY-PLATFORM.pyz, the one file that a site copies
 

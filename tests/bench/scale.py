@@ -18,11 +18,6 @@ from typing import Any
 from busy import wait_for_spec
 from servers import SAMPLES, Running, ask, cpu_seconds, memory_mb, qpud
 
-from qpud.core import turns
-from qpud.core.book import Book
-from qpud.core.job import Job
-from qpud.core.policy import default_policy
-
 IDLE_SECONDS = 20.0
 
 
@@ -68,28 +63,6 @@ def pages(server: Running) -> list[bool]:
     return results
 
 
-def _job(job_id: int, queue: str, submitted_at: float) -> Job:
-    names = {"uid": "", "session_id": "", "sequence_hash": "", "register_hash": "", "resource": "FRESNEL"}
-    return Job(id=job_id, user_id=0, queue=queue, shots=100, submitted_at=submitted_at, **names)
-
-
-def decisions(number: int) -> bool:
-    policy = default_policy()
-    book = Book(policy)
-    queues = tuple(policy.queues)
-    for job_id in range(1, number + 1):
-        book.add_job(_job(job_id, queues[job_id % 3], float(job_id * 7919 % number)))
-    times = []
-    for _ in range(1000):
-        began = time.perf_counter()
-        choice = turns.decide(book, "FRESNEL", None, float(number), lambda seconds: int(seconds))
-        assert choice is not None
-        book.claim("FRESNEL", choice.job.id)
-        times.append(1e3 * (time.perf_counter() - began))
-        book.leave("FRESNEL")
-    return line(f"a decision among {number} jobs, slowest of 1000", max(times), "ms", 1)
-
-
 def start(folder: Path, what: str, limit: float) -> bool:
     began = time.perf_counter()
     with qpud(folder, {}) as server:
@@ -109,7 +82,7 @@ def main() -> int:
             wait_for_spec(server)
             good += idle(server)
             good += [fill(server, number), *pages(server)]
-        good += [start(folder, f"{number} pending jobs", 3), decisions(number)]
+        good += [start(folder, f"{number} pending jobs", 3)]
     return int(not all(good))
 
 

@@ -34,6 +34,7 @@ class Machine:
         self.slices: list[tuple[int, int]] = []  # (job, shots) in the order they ran
         self.landings: list[Landing] = []
         self.choices: list[Choice] = []
+        self.started: dict[int, float] = {}  # job → when
         self.current: Job | None = None
         self._register: str | None = None
         self._last = 0
@@ -65,6 +66,7 @@ class Machine:
             self.current = None
             return None
         job = begin(self.book, RESOURCE, choice.job.id, self.now)
+        self.started.setdefault(job.id, self.now)
         setup = self.setup if job.register_hash != self._register else 0.0
         self._register = job.register_hash
         began, ends = self.now, self.now + setup + choice.shots / self.rate

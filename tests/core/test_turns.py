@@ -240,6 +240,43 @@ def test_without_a_starvation_limit_tiers_are_strict() -> None:
     assert job_order(machine)[-1] == 1
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32), st.floats(0.1, 0.8), st.integers(1, 5), st.integers(1, 10))
+def test_a_job_of_the_lowest_tier_starts_within_the_bound_of_the_readme(
+    seed: int, load: float, others: int, units: int
+) -> None:
+    """Higher tiers bring at most `burst` + `load` × t QPU seconds in t seconds."""
+    dice, burst, quantum = random.Random(seed), 60.0, 10.0
+    machine = a_machine()
+    weights = units
+    for number in range(others):
+        share = dice.randint(1, 10)
+        weights += share
+        machine.session(f"other{number}", share=share)
+        machine.submit(f"other{number}", 1_000_000)
+    machine.session("mine", share=units)
+    brought, began = 0.0, machine.now
+    for _ in range(dice.randint(0, 50)):
+        brought += _bring(machine, dice, burst + load * (machine.now - began) - brought)
+        machine.step()
+    job = machine.submit("mine", 5)
+    while machine.book.jobs[job.id].started_at is None:
+        brought += _bring(machine, dice, burst + load * (machine.now - began) - brought)
+        machine.step()
+        if job.id not in machine.book.jobs:
+            break
+    started = machine.started[job.id]
+    assert started - job.submitted_at <= (3 * quantum + burst + quantum * weights / units) / (1 - load)
+
+
+def _bring(machine: Machine, dice: random.Random, most: float) -> float:
+    """Submit to the higher tiers as much as may come, or less; the QPU seconds."""
+    shots = int(min(most, dice.choice([0, 5, 60])))
+    if shots > 0:
+        machine.submit(dice.choice(["prod", "test"]), shots)
+    return float(max(0, shots))
+
+
 # -- schedulers by name
 def test_fifo_runs_jobs_whole_in_the_order_they_came() -> None:
     machine = a_machine(changed(POLICY, scheduler_type="fifo"))

@@ -1,6 +1,6 @@
-"""Forecasts with 100 000 pending jobs of 500 users: of all, and of a submission.
+"""100 000 pending jobs of 500 users: a decision, the forecasts of all, and that of a submission.
 
-    python tests/bench/forecast.py [--jobs N] [--users N]
+    python tests/bench/crowd.py [--jobs N] [--users N]
 
 The very code that the daemon runs, in this process. A submission's forecast includes the survey of the queue when one
 is due, and the headers of the answer. Times are CPU times of this thread: it waits for nothing.
@@ -21,6 +21,7 @@ import msgspec
 from scale import line
 
 from qpud.api.forecasts import headers
+from qpud.core import turns
 from qpud.core.book import Book
 from qpud.core.forecast import Prospect
 from qpud.core.forecaster import Forecaster
@@ -39,7 +40,7 @@ def a_session(user: int, queue: str) -> Session:
 
 
 def a_job(job_id: int, book: Book, user: int, now: float) -> Job:
-    names = {"uid": "", "sequence_hash": "", "register_hash": str(job_id % 2), "resource": RESOURCE}
+    names = {"uid": "", "sequence_hash": "", "register_hash": str(job_id % 7), "resource": RESOURCE}
     queue = book.sessions[f"s{user}"].queue
     return Job(id=job_id, session_id=f"s{user}", user_id=user, queue=queue, shots=100, submitted_at=now, **names)
 
@@ -68,11 +69,27 @@ def timed(action: Callable[[], Any]) -> float:
     return time.thread_time() - began
 
 
+def decisions(book: Book, now: float) -> list[float]:
+    """Seconds of 1000 decisions, each for the next slice of another job."""
+
+    def decide() -> None:
+        choice = turns.decide(book, RESOURCE, None, now, int)
+        assert choice is not None
+        book.claim(RESOURCE, choice.job.id)
+
+    times = []
+    for _ in range(1000):
+        times.append(timed(decide))
+        book.leave(RESOURCE)
+    return times
+
+
 def measure(scheduler: str, number: int, users: int) -> list[bool]:
     book, submit = filled(scheduler, number, users)
-    gc.collect()
-    gc.freeze()  # what the collector costs is not the forecast's
     now = number * 0.01
+    gc.collect()  # as the daemon does when it has loaded what an earlier one left
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
     survey = min(timed(lambda: Prospect(book, RESOURCE, now)) for _ in range(5))
     whole = min(timed(Prospect(book, RESOURCE, now).all) for _ in range(3))
     forecaster, times = Forecaster(book), []
@@ -86,6 +103,7 @@ def measure(scheduler: str, number: int, users: int) -> list[bool]:
 
         times.append(timed(foresee))
     return [
+        line(f"{scheduler}: a decision, slowest of 1000", 1e3 * max(decisions(book, now)), "ms", 1),
         line(f"{scheduler}: all {number} forecasts", whole, "s", 2),
         line(f"{scheduler}: survey of {users} users", 1e3 * survey, "ms", 10),
         line(f"{scheduler}: a submission's forecast, median", 1e6 * statistics.median(times), "µs", 50),
@@ -98,7 +116,6 @@ def main() -> int:
     options.add_argument("--jobs", type=int, default=100_000)
     options.add_argument("--users", type=int, default=500)
     asked = options.parse_args()
-    gc.set_threshold(20_000, 20, 20)  # as the daemon does
     good = [one for scheduler in ("share", "priority") for one in measure(scheduler, asked.jobs, asked.users)]
     return int(not all(good))
 
