@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from qpud import __version__
-from qpud.api import views, wire
+from qpud.api import sums, views, wire
 from qpud.api.bodies import decode, decoder_of, optional
 from qpud.api.parts import Parts
 from qpud.api.query import read_query, selected_resource
@@ -33,9 +33,9 @@ async def show_shares(parts: Parts, request: Request) -> Response:
     who, _ = parts.caller(request), read_query(request, wire.ResourceQuery)
     found = await parts.service.shares(who, selected_resource(request))
     daemon = parts.service.policy.daemon
-    lines = [wire.ShareLine(**msgspec.structs.asdict(share)) for share in found]
+    lines = [sums.ShareLine(**msgspec.structs.asdict(share)) for share in found]
     return Json(
-        wire.SharesView(scheduler_type=daemon.scheduler_type, fair_share_by=daemon.fair_share_by, shares=lines)
+        sums.SharesView(scheduler_type=daemon.scheduler_type, fair_share_by=daemon.fair_share_by, shares=lines)
     )
 
 
@@ -142,29 +142,29 @@ async def reconfigure(parts: Parts, request: Request) -> Response:
 async def account_users(parts: Parts, request: Request) -> Response:
     """Sums per user over closed sessions."""
     rows, total = await parts.service.account_users(parts.caller(request), _accounting(parts, request))
-    return Json(wire.UserPage(users=[views.user_line(row, parts.user_name) for row in rows], total=total))
+    return Json(sums.UserPage(users=[views.user_line(row, parts.user_name) for row in rows], total=total))
 
 
 async def account_sessions(parts: Parts, request: Request) -> Response:
     """Closed sessions with the number of their jobs."""
     rows, total = await parts.service.account_sessions(parts.caller(request), _accounting(parts, request))
     idle_timeout = parts.service.policy.daemon.session_idle_timeout
-    lines = [wire.SessionSumLine(session=views.session_view(row.session, idle_timeout), jobs=row.jobs) for row in rows]
-    return Json(wire.SessionSumPage(sessions=lines, total=total))
+    lines = [sums.SessionSumLine(session=views.session_view(row.session, idle_timeout), jobs=row.jobs) for row in rows]
+    return Json(sums.SessionSumPage(sessions=lines, total=total))
 
 
 async def account_jobs(parts: Parts, request: Request) -> Response:
     """Jobs of closed sessions with their times."""
     rows, total = await parts.service.account_jobs(parts.caller(request), _accounting(parts, request))
     lines = [
-        wire.JobSumLine(
+        sums.JobSumLine(
             job=views.job_view(row.job, parts.user_name),
             execution_seconds=row.execution_seconds,
             wait_seconds=row.wait_seconds,
         )
         for row in rows
     ]
-    return Json(wire.JobSumPage(jobs=lines, total=total))
+    return Json(sums.JobSumPage(jobs=lines, total=total))
 
 
 async def account_report(parts: Parts, request: Request) -> Response:
@@ -176,7 +176,7 @@ async def account_report(parts: Parts, request: Request) -> Response:
 
 
 def _report_filter(parts: Parts, request: Request) -> report.ReportFilter:
-    ask, selected = read_query(request, wire.ReportQuery), selected_resource(request)
+    ask, selected = read_query(request, sums.ReportQuery), selected_resource(request)
     return report.ReportFilter(
         by=report.groups(ask.by) or report.DEFAULT_GROUPS,
         user_ids=parts.user_ids(ask.user),
@@ -193,7 +193,7 @@ def _report_filter(parts: Parts, request: Request) -> report.ReportFilter:
 
 
 def _accounting(parts: Parts, request: Request) -> verbs.AccountingFilter:
-    ask = read_query(request, wire.AccountingQuery)
+    ask = read_query(request, sums.AccountingQuery)
     return verbs.AccountingFilter(
         user_ids=parts.user_ids(ask.user),
         session_id=ask.session,
@@ -210,7 +210,13 @@ route = partial(Route, dialect=Dialect.NATIVE)
 
 ROUTES = (
     route(method="GET", path="/v1/queue", endpoint=show_queue, query=wire.ResourceQuery, reply=wire.QueueView),
-    route(method="GET", path="/v1/shares", endpoint=show_shares, query=wire.ResourceQuery, reply=wire.SharesView),
+    route(
+        method="GET",
+        path="/v1/shares",
+        endpoint=show_shares,
+        query=wire.ResourceQuery,
+        reply=sums.SharesView,
+    ),
     route(method="GET", path="/v1/resources", endpoint=list_resources, reply=wire.ResourceList),
     route(method="GET", path="/v1/resources/{name}/spec", endpoint=show_spec, reply=wire.SpecView),
     route(
@@ -247,28 +253,28 @@ ROUTES = (
         method="GET",
         path="/v1/accounting/users",
         endpoint=account_users,
-        query=wire.AccountingQuery,
-        reply=wire.UserPage,
+        query=sums.AccountingQuery,
+        reply=sums.UserPage,
     ),
     route(
         method="GET",
         path="/v1/accounting/sessions",
         endpoint=account_sessions,
-        query=wire.AccountingQuery,
-        reply=wire.SessionSumPage,
+        query=sums.AccountingQuery,
+        reply=sums.SessionSumPage,
     ),
     route(
         method="GET",
         path="/v1/accounting/jobs",
         endpoint=account_jobs,
-        query=wire.AccountingQuery,
-        reply=wire.JobSumPage,
+        query=sums.AccountingQuery,
+        reply=sums.JobSumPage,
     ),
     route(
         method="GET",
         path="/v1/accounting/report",
         endpoint=account_report,
-        query=wire.ReportQuery,
-        reply=wire.ReportPage,
+        query=sums.ReportQuery,
+        reply=sums.ReportPage,
     ),
 )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from qpud.api import forecasts, wire
+from qpud.api import forecasts, sums, wire
 from qpud.api.wire import moment
 from qpud.core import verbs
 from qpud.core.job import Job
@@ -202,37 +202,37 @@ def urls(bound: tuple[str, ...]) -> list[str]:
     return [url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:") for url in bound]
 
 
-def user_line(one: verbs.UserSum, names: Names) -> wire.UserLine:
+def user_line(one: verbs.UserSum, names: Names) -> sums.UserLine:
     """One user's sums."""
-    return wire.UserLine(
+    return sums.UserLine(
         user=names(one.user_id),
         user_id=one.user_id,
         sessions=one.sessions,
         session_seconds=one.session_seconds,
-        states=[wire.StateLine(**msgspec.structs.asdict(state)) for state in one.states],
+        states=[sums.StateLine(**msgspec.structs.asdict(state)) for state in one.states],
     )
 
 
-def report_page(which: ReportFilter, found: Report, names: Names, drivers: Mapping[str, str]) -> wire.ReportPage:
+def report_page(which: ReportFilter, found: Report, names: Names, drivers: Mapping[str, str]) -> sums.ReportPage:
     """A report; `drivers` tells the type of each resource that is configured now."""
-    return wire.ReportPage(
+    return sums.ReportPage(
         by=list(which.by),
         start=moment(which.start),
         end=moment(which.end),
         rows=[_report_line(row, names, drivers) for row in found.rows],
-        total=wire.ReportLine(**_charges(found.total)),  # type: ignore[arg-type]
+        total=sums.ReportLine(**_charges(found.total)),  # type: ignore[arg-type]
         next=found.next,
     )
 
 
-def _report_line(row: ReportRow, names: Names, drivers: Mapping[str, str]) -> wire.ReportLine:
+def _report_line(row: ReportRow, names: Names, drivers: Mapping[str, str]) -> sums.ReportLine:
     fields: dict[str, object] = {str(group): value for group, value in row.key.items()}
     if Group.USER in row.key:
         user_id = row.key[Group.USER]
         fields |= {"user": names(user_id), "user_id": user_id}  # type: ignore[arg-type]
     if Group.RESOURCE in row.key:
         fields["resource_type"] = drivers.get(str(row.key[Group.RESOURCE]))
-    return wire.ReportLine(**fields, **_charges(row.charges))  # type: ignore[arg-type]
+    return sums.ReportLine(**fields, **_charges(row.charges))  # type: ignore[arg-type]
 
 
 def _charges(charges: Charges) -> dict[str, object]:
