@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from qpud.api import views, wire
+from qpud.api.answering import WholeRequest
 from qpud.api.bodies import decode, decoder_of, optional
 from qpud.api.parts import Parts
 from qpud.api.query import read_query, selected_resource
@@ -75,10 +76,17 @@ def _idle_timeout(parts: Parts) -> float:
     return parts.service.policy.daemon.session_idle_timeout
 
 
-async def submit(parts: Parts, request: Request) -> Response:
+def foresee(parts: Parts, request: WholeRequest) -> tuple[list[verbs.JobRequest], bool]:
+    """What of a submission needs no identity."""
+    asks, is_batch = _job_asks(request.whole, selected_resource(request))
+    parts.service.foresee(asks[0].sequence)
+    return asks, is_batch
+
+
+async def submit(parts: Parts, request: WholeRequest) -> Response:
     """Submit one job, or a list as one batch, durably; the session by X-Warden-Session or its token as Bearer."""
     who = parts.caller(request)
-    asks, is_batch = _job_asks(await request.body(), selected_resource(request))
+    asks, is_batch = request.foreseen or _job_asks(request.whole, selected_resource(request))
     jobs = await parts.service.submit(who, parts.session_ref(request), asks, idempotency_key(request))
     found = [views.job_view(job, parts.user_name) for job in jobs]
     return Json(found if is_batch else found[0], 201)
@@ -241,6 +249,7 @@ ROUTES = (
         reply=wire.JobView | list[wire.JobView],
         status=201,
         example=EXAMPLE_JOB,
+        foresee=foresee,
         often=True,
     ),
     route(method="GET", path="/v1/jobs", endpoint=list_jobs, query=wire.JobQuery, reply=wire.JobList),

@@ -1,0 +1,228 @@
+"""munge for the daemon: a small process asks munged (asking.py), the event loop goes on meanwhile.
+
+libmunge has no time-out (munge.py), and a thread that calls it would wait for the interpreter's lock while the loop
+works. The loop sends a credential, goes on with what needs no identity, and is told the answer by a socket pair that
+keeps messages whole and in order.
+
+A munged that hangs costs those who wait for it ten seconds, once: after a slow failure the process refuses unasked what
+it was sent, and the loop what comes then, until one attempt a second succeeds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from qpud.core.errors import QpudError, Unavailable
+from qpud.site.asking import ANSWER, LARGEST_ANSWER, PROBE
+from qpud.site.libmunge import Code, Libmunge
+from qpud.site.munge import munged_socket, refusal, well_formed
+
+log = logging.getLogger(__name__)
+
+PROBE_SECONDS = 1.0
+"""Pause between two attempts to reach a munged that did not answer, and between two starts of the process."""
+MOST_SENT = 32
+"""Credentials that the process has at once, which fit into its socket; the others wait here."""
+BOOTSTRAP = """\
+import sys, types
+package = types.ModuleType("qpud")
+package.__path__ = [sys.argv[1]]
+sys.modules["qpud"] = package
+from qpud.site.asking import main
+main(sys.argv[2])
+"""
+FOLDER = Path(__file__).parent.parent
+
+_AWAY = "munged does not answer; it is tried again every second"
+_ENDED = "the process that asks munged has ended: try again"
+
+_Question = asyncio.Future[int]
+
+
+class MungeProcess:
+    """Decodes credentials in another process. To be made on the loop; close it, or use it in `with`.
+
+    Args:
+        socket: munged's socket; None takes QPUD_MUNGE_SOCKET of the environment, else libmunge's default.
+
+    Raises:
+        Unavailable: libmunge cannot be loaded.
+    """
+
+    def __init__(self, socket: Path | None = None) -> None:
+        Libmunge()  # what the process needs: here somebody hears of it
+        self._loop = asyncio.get_running_loop()
+        self._socket = munged_socket(socket)
+        self._sent: deque[_Question] = deque()
+        self._unsent: deque[tuple[bytes, _Question]] = deque()
+        self._refuses = False  # until a probe succeeds
+        self._is_away = False  # as the log has it
+        self._is_closed = False
+        self._start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process; who still waits is refused."""
+        self._is_closed = True
+        if self._is_running:
+            self._end("munge is closed: the daemon is stopping")
+
+    async def decode(self, credential: str, meanwhile: Callable[[], None]) -> int:
+        """The uid that made the credential.
+
+        Args:
+            credential: As it came.
+            meanwhile: Called while munged is asked.
+
+        Raises:
+            Unauthenticated, Unavailable: As `Munge.decode`.
+        """
+        question = self._ask(well_formed(credential))
+        meanwhile()
+        return await question
+
+    # -- the process
+    @property
+    def _is_running(self) -> bool:
+        return self._ours.fileno() >= 0
+
+    def _start(self) -> None:
+        self._started_at = time.monotonic()
+        self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._ours.setblocking(False)
+        with theirs:
+            try:
+                self._process = _launch(theirs, self._socket)
+            except BaseException:
+                self._ours.close()
+                raise
+        self._loop.add_reader(self._ours, self._listen)
+
+    def _end(self, why: str) -> None:
+        self._loop.remove_reader(self._ours)
+        self._ours.close()
+        self._process.kill()
+        self._process.wait()
+        waiting = [*self._sent, *(question for _, question in self._unsent)]
+        self._sent.clear()
+        self._unsent.clear()
+        self._refuses = False
+        for question in waiting:
+            _settle(question, 0, Unavailable(why))
+
+    def _lose(self) -> None:
+        log.error("the process that asks munged has ended: it is started again when it is needed")
+        self._end(_ENDED)
+
+    def _require_running(self) -> None:
+        """Start the process again if it has ended. Raises: Unavailable."""
+        if self._is_closed:
+            raise Unavailable("munge is closed: the daemon is stopping")
+        if self._refuses:
+            raise Unavailable(_AWAY)
+        if not self._is_running:
+            if time.monotonic() - self._started_at < PROBE_SECONDS:
+                raise Unavailable(_ENDED)
+            self._start()
+
+    # -- questions and answers
+    def _ask(self, credential: bytes) -> _Question:
+        self._require_running()
+        question: _Question = self._loop.create_future()
+        self._send(credential, question)
+        return question
+
+    def _send(self, message: bytes, question: _Question) -> None:
+        if len(self._sent) >= MOST_SENT:
+            self._unsent.append((message, question))
+            return
+        self._sent.append(question)
+        with contextlib.suppress(OSError):  # it has ended: reading tells
+            self._ours.send(message)
+
+    def _listen(self) -> None:
+        """Hand out the answers that are there."""
+        try:
+            while answer := self._ours.recv(LARGEST_ANSWER):
+                self._hear(answer)
+                if not self._sent:
+                    return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass
+        self._lose()
+
+    def _hear(self, answer: bytes) -> None:
+        question = self._sent.popleft()
+        if self._unsent:
+            self._send(*self._unsent.popleft())
+        code, uid, is_silent = ANSWER.unpack_from(answer)
+        error = self._error(code, answer[ANSWER.size :].decode(errors="replace")) if code else None
+        self._log_away(str(error) if isinstance(error, Unavailable) else "")
+        if is_silent and not self._refuses:
+            self._loop.call_later(PROBE_SECONDS, self._probe)
+        self._refuses = is_silent
+        _settle(question, uid, error)
+
+    def _error(self, code: int, reason: str) -> QpudError:
+        return Unavailable(_AWAY) if self._refuses else refusal(code, reason)
+
+    def _log_away(self, why: str) -> None:
+        """Log that munged went away or came back, once each."""
+        if why and not self._is_away:
+            log.error("munged does not answer: credentials are refused with 503", extra={"why": why})
+        elif self._is_away and not why:
+            log.info("munged answers again")
+        self._is_away = bool(why)
+
+    # -- a munged that does not answer
+    def _probe(self) -> None:
+        if self._refuses and self._is_running:
+            question: _Question = self._loop.create_future()
+            question.add_done_callback(self._probed)
+            self._send(PROBE, question)
+
+    def _probed(self, question: _Question) -> None:
+        if question.exception() is not None:
+            self._loop.call_later(PROBE_SECONDS, self._probe)
+
+
+def _launch(theirs: socket.socket, munged: str) -> subprocess.Popen[bytes]:
+    """Start asking.py from wherever this qpud lies, without the site's packages, variables and current folder."""
+    kept = {name: value for name, value in os.environ.items() if name == "LD_LIBRARY_PATH"}
+    return subprocess.Popen(  # noqa: S603  our own interpreter and words
+        [sys.executable, "-I", "-S", "-B", "-c", BOOTSTRAP, str(FOLDER), munged],
+        stdin=theirs,
+        stdout=subprocess.DEVNULL,
+        env=kept,
+        start_new_session=True,  # Ctrl-C reaches the daemon only
+    )
+
+
+def _settle(question: _Question, uid: int, error: QpudError | None) -> None:
+    if question.done():  # who asked has gone
+        return
+    if error is None:
+        question.set_result(uid)
+    else:
+        question.set_exception(error)
