@@ -11,7 +11,6 @@ it was sent, and the loop what comes then, until one attempt a second succeeds.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import socket
@@ -19,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -33,8 +32,6 @@ log = logging.getLogger(__name__)
 
 PROBE_SECONDS = 1.0
 """Pause between two attempts to reach a munged that did not answer, and between two starts of the process."""
-MOST_SENT = 32
-"""Credentials that the process has at once, which fit into its socket; the others wait here."""
 BOOTSTRAP = """\
 import sys, types
 package = types.ModuleType("qpud")
@@ -66,7 +63,7 @@ class MungeProcess:
         self._loop = asyncio.get_running_loop()
         self._socket = munged_socket(socket)
         self._sent: deque[_Question] = deque()
-        self._unsent: deque[tuple[bytes, _Question]] = deque()
+        self._unsent: list[tuple[bytes, _Question]] = []
         self._refuses = False  # until a probe succeeds
         self._is_away = False  # as the log has it
         self._is_closed = False
@@ -152,37 +149,41 @@ class MungeProcess:
         return question
 
     def _send(self, message: bytes, question: _Question) -> None:
-        if len(self._sent) >= MOST_SENT:
+        try:
+            self._ours.send(message)
+        except BlockingIOError:  # its socket is full: the next answer makes room
             self._unsent.append((message, question))
             return
+        except OSError:  # it has ended: reading tells
+            pass
         self._sent.append(question)
-        with contextlib.suppress(OSError):  # it has ended: reading tells
-            self._ours.send(message)
 
     def _listen(self) -> None:
         """Hand out the answers that are there."""
         try:
-            while answer := self._ours.recv(LARGEST_ANSWER):
-                self._hear(answer)
-                if not self._sent:
-                    return
+            answers = self._ours.recv(LARGEST_ANSWER)
         except BlockingIOError:
             return
         except OSError:
-            pass
-        self._lose()
+            answers = b""
+        if not answers:
+            return self._lose()
+        self._send_rest()
+        for code, uid, is_silent, reason in _parsed(answers):
+            self._hear(code, uid, is_silent, reason)
 
-    def _hear(self, answer: bytes) -> None:
-        question = self._sent.popleft()
-        if self._unsent:
-            self._send(*self._unsent.popleft())
-        code, uid, is_silent = ANSWER.unpack_from(answer)
-        error = self._error(code, answer[ANSWER.size :].decode(errors="replace")) if code else None
+    def _send_rest(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        for message, question in unsent:
+            self._send(message, question)
+
+    def _hear(self, code: int, uid: int, is_silent: bool, reason: str) -> None:
+        error = self._error(code, reason) if code else None
         self._log_away(str(error) if isinstance(error, Unavailable) else "")
         if is_silent and not self._refuses:
             self._loop.call_later(PROBE_SECONDS, self._probe)
         self._refuses = is_silent
-        _settle(question, uid, error)
+        _settle(self._sent.popleft(), uid, error)
 
     def _error(self, code: int, reason: str) -> QpudError:
         return Unavailable(_AWAY) if self._refuses else refusal(code, reason)
@@ -217,6 +218,16 @@ def _launch(theirs: socket.socket, munged: str) -> subprocess.Popen[bytes]:
         env=kept,
         start_new_session=True,  # Ctrl-C reaches the daemon only
     )
+
+
+def _parsed(answers: bytes) -> Iterator[tuple[int, int, bool, str]]:
+    """Code, uid, whether munged is asked nothing more, and reason, of each answer in a message."""
+    at = 0
+    while at < len(answers):
+        code, uid, is_silent, length = ANSWER.unpack_from(answers, at)
+        end = at + ANSWER.size + length
+        yield code, uid, is_silent, answers[at + ANSWER.size : end].decode(errors="replace")
+        at = end
 
 
 def _settle(question: _Question, uid: int, error: QpudError | None) -> None:

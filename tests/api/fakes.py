@@ -441,7 +441,8 @@ def a_session(**fields: Any) -> Session:
 class FakeMunge:
     """Decodes credentials of the form `MUNGE:<uid>:`."""
 
-    async def decode(self, credential: str, patience: float) -> int:
+    async def decode(self, credential: str, meanwhile: Callable[[], None]) -> int:
+        meanwhile()
         word = credential.split(":")[1] if credential.startswith("MUNGE:") else ""
         if not word.isdigit():
             raise Unauthenticated(f"the munge credential is not valid: {word or 'garbage'}")

@@ -17,7 +17,7 @@ async def who(desk: Desk, peer: int | None = None, **headers: str) -> Identity:
     raw = [(name.replace("_", "-").lower().encode(), value.encode()) for name, value in headers.items()]
     scope = {"type": "http", "headers": raw, "state": {} if peer is None else {"peer_uid": peer}}
     authenticator, request = desk.app._parts.authenticator, HTTPConnection(scope)
-    await authenticator.prove(request)
+    await authenticator.prove(request, lambda: None)
     return authenticator.authenticate(request)
 
 
