@@ -18,7 +18,7 @@ import time
 from qpud.site.libmunge import Code, Libmunge
 
 ANSWER = struct.Struct("=iI?H")
-"""Munge's code, the uid if it is 0, whether munged is asked nothing until a PROBE succeeds, the length of the reason."""
+"""Munge's code, the uid if it is 0, whether munged is left alone until a PROBE succeeds, the length of the reason."""
 LARGEST_GROUP = 32
 """Credentials that are answered together; the first of them waits for the last."""
 LONGEST_REASON = 500

@@ -4,8 +4,8 @@ libmunge has no time-out (munge.py), and a thread that calls it would wait for t
 works. The loop sends a credential, goes on with what needs no identity, and is told the answer by a socket pair that
 keeps messages whole and in order.
 
-A munged that hangs costs those who wait for it ten seconds, once: after a slow failure the process refuses unasked what
-it was sent, and the loop what comes then, until one attempt a second succeeds.
+A munged that hangs costs those who wait for it ten seconds, once: after a slow failure the process refuses unasked
+what it was sent, and the loop what comes then, until one attempt a second succeeds.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Self
 
 from qpud.core.errors import QpudError, Unavailable
 from qpud.site.asking import ANSWER, LARGEST_ANSWER, PROBE
-from qpud.site.libmunge import Code, Libmunge
+from qpud.site.libmunge import Libmunge
 from qpud.site.munge import munged_socket, refusal, well_formed
 
 log = logging.getLogger(__name__)
@@ -109,9 +109,9 @@ class MungeProcess:
         with theirs:
             try:
                 self._process = _launch(theirs, self._socket)
-            except BaseException:
+            except OSError as error:
                 self._ours.close()
-                raise
+                raise Unavailable(f"munged cannot be asked: no process can be started ({error})") from error
         self._loop.add_reader(self._ours, self._listen)
 
     def _end(self, why: str) -> None:
@@ -211,9 +211,9 @@ class MungeProcess:
 def _launch(theirs: socket.socket, munged: str) -> subprocess.Popen[bytes]:
     """Start asking.py from wherever this qpud lies, without the site's packages, variables and current folder."""
     kept = {name: value for name, value in os.environ.items() if name == "LD_LIBRARY_PATH"}
-    return subprocess.Popen(  # noqa: S603  our own interpreter and words
+    return subprocess.Popen(
         [sys.executable, "-I", "-S", "-B", "-c", BOOTSTRAP, str(FOLDER), munged],
-        stdin=theirs,
+        stdin=theirs.fileno(),
         stdout=subprocess.DEVNULL,
         env=kept,
         start_new_session=True,  # Ctrl-C reaches the daemon only

@@ -170,7 +170,9 @@ async def test_the_log_says_once_that_munged_is_away_and_once_that_it_is_back(
     ]
 
 
-async def test_the_environment_names_the_socket(munge: Munge, munge_socket: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_environment_names_the_socket(
+    munge: Munge, munge_socket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("QPUD_MUNGE_SOCKET", str(munge_socket))
     with MungeProcess() as asking:
         assert await asking.decode(munge.encode(), nothing) == ME
