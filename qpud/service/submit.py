@@ -290,8 +290,8 @@ def _inspected(text: str) -> _Known:
 def _hash(text: bytes) -> str:
     """The sha256 hex of a text.
 
-    In blocks below 2 KB: for longer ones hashlib lets other threads go first, and the writer's and munge's then keep
-    the loop waiting for much longer than that.
+    In blocks below 2 KB: for longer ones hashlib lets other threads go first, and the writer's then keeps the loop
+    waiting for much longer than that.
     """
     whole = hashlib.sha256()
     for start in range(0, len(text), _HASHED_AT_ONCE):
