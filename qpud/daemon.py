@@ -42,7 +42,7 @@ from qpud.service import Service
 from qpud.service.calendar import Calendar
 from qpud.service.reaper import Reaper
 from qpud.site.lacking import lacking
-from qpud.site.munge import Munge, MungeThread
+from qpud.site.munge_process import MungeProcess
 from qpud.site.notify import Notifier
 from qpud.site.peer import Groups, bind_tcp, bind_unix, bound_at, unbind, user_id, user_name
 from qpud.site.state import one_daemon
@@ -214,8 +214,8 @@ def _show_start(context: Context) -> None:
     context.metrics.watch_depths(lambda: context.book.depths)
 
 
-def _munge(stack: AsyncExitStack, policy: Policy) -> MungeThread | None:
-    return stack.enter_context(MungeThread(Munge())) if policy.daemon.auth_type is AuthType.MUNGE else None
+def _munge(stack: AsyncExitStack, policy: Policy) -> MungeProcess | None:
+    return stack.enter_context(MungeProcess()) if policy.daemon.auth_type is AuthType.MUNGE else None
 
 
 def _server(stack: AsyncExitStack, context: Context, service: Service) -> Server:

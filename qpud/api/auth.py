@@ -27,20 +27,18 @@ from qpud.core.session import TOKEN_PREFIX
 
 SESSION_HEADER = "x-warden-session"
 MUNGE_HEADER = "x-munge-cred"
-ALONE = "is_alone"  # in the request's state: whether it is the only one under way
-BLINK_SECONDS = 0.0005  # munged answers in 0.1 ms; nobody notices that the loop stood still for five times that
 PROVEN = "munge_uid"  # in the request's state: the uid, or the error that says why not
 
 
 class MungeDecoder(Protocol):
     """What proves a munge credential."""
 
-    async def decode(self, credential: str, patience: float) -> int:
+    async def decode(self, credential: str, meanwhile: Callable[[], None]) -> int:
         """The uid that made the credential. Raises: Unauthenticated with the reason.
 
         Args:
             credential: As it came.
-            patience: Seconds for which the loop may stand still.
+            meanwhile: Called while munged is asked.
         """
 
 
@@ -76,17 +74,20 @@ class Authenticator:
         self.user_name = user_name
         self.user_id = user_id
 
-    async def prove(self, request: HTTPConnection) -> None:
+    async def prove(self, request: HTTPConnection, meanwhile: Callable[[], None]) -> None:
         """Decode the munge credential of a TCP request, once, before anyone asks who is calling.
 
         A munged that does not answer holds up this request only. What was found, or why not, is kept in the state.
+
+        Args:
+            request: Whose credential.
+            meanwhile: Called while munged is asked, if it is: what needs no identity, and tells nobody anything.
         """
         credential = request.headers.get(MUNGE_HEADER)
         if not credential or self._munge is None or not self._munge_counts or _peer(request) is not None:
             return
         try:
-            patience = BLINK_SECONDS if request.scope["state"].get(ALONE) else 0.0
-            request.scope["state"][PROVEN] = await self._munge.decode(credential, patience)
+            request.scope["state"][PROVEN] = await self._munge.decode(credential, meanwhile)
         except QpudError as refusal:
             request.scope["state"][PROVEN] = refusal
 

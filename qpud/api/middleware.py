@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from qpud.api.auth import ALONE
-
 if TYPE_CHECKING:
     from qpud.telemetry.metrics import Metrics
 
@@ -46,7 +44,6 @@ class Measured:
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
-        self._under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer and count; time spent in `?wait=` is no part of our latency."""
@@ -60,12 +57,8 @@ class Measured:
             status = message.get("status", status)
             await send(message)
 
-        self._under_way += 1
-        scope.setdefault("state", {})[ALONE] = self._under_way == 1
-        try:
-            await self._app(scope, receive, noting_status)
-        finally:
-            self._under_way -= 1
+        scope.setdefault("state", {})
+        await self._app(scope, receive, noting_status)
         spent = time.perf_counter() - began - scope.get("state", {}).get("held_seconds", 0.0)
         method = scope["method"] if scope["method"] in METHODS else "OTHER"
         self._metrics.http(_template(scope), method, status, spent)

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from qpud.api import forecasts, views, wire
+from qpud.api.answering import WholeRequest
 from qpud.api.bodies import decode, decoder_of, optional
 from qpud.api.parts import Parts
 from qpud.api.query import read_query, selected_resource
@@ -75,10 +76,17 @@ def _idle_timeout(parts: Parts) -> float:
     return parts.service.policy.daemon.session_idle_timeout
 
 
-async def submit(parts: Parts, request: Request) -> Response:
+def foresee(parts: Parts, request: WholeRequest) -> tuple[list[verbs.JobRequest], bool]:
+    """What of a submission needs no identity."""
+    asks, is_batch = _job_asks(request.whole, selected_resource(request))
+    parts.service.foresee(asks[0].sequence)
+    return asks, is_batch
+
+
+async def submit(parts: Parts, request: WholeRequest) -> Response:
     """Submit one job, or a list as one batch, durably; the session by X-Warden-Session or its token as Bearer."""
     who = parts.caller(request)
-    asks, is_batch = _job_asks(await request.body(), selected_resource(request))
+    asks, is_batch = request.foreseen or _job_asks(request.whole, selected_resource(request))
     jobs = await parts.service.submit(who, parts.session_ref(request), asks, idempotency_key(request))
     foreseen = [parts.service.forecast_at_submission(job) for job in jobs]
     found = [views.job_view(job, parts.user_name, one) for job, one in zip(jobs, foreseen, strict=True)]
@@ -247,6 +255,7 @@ ROUTES = (
         status=201,
         headers=forecasts.HEADERS,
         example=EXAMPLE_JOB,
+        foresee=foresee,
         often=True,
     ),
     route(method="GET", path="/v1/jobs", endpoint=list_jobs, query=wire.JobQuery, reply=wire.JobList),

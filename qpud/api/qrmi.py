@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from qpud.api import forecasts, wire
+from qpud.api.answering import WholeRequest
 from qpud.api.bodies import decode, decoder_of, optional
 from qpud.api.native import idempotency_key
 from qpud.api.parts import Parts
@@ -232,11 +233,18 @@ async def specs(parts: Parts, request: Request) -> Response:
     return Json(Specs((await parts.service.spec(selected_resource(request))).text))
 
 
-async def submit(parts: Parts, request: Request) -> Response:
+def foresee(parts: Parts, request: WholeRequest) -> WardenJobAsk:
+    """What of a submission needs no identity."""
+    ask: WardenJobAsk = decode(_job_ask, request.whole)
+    parts.service.foresee(ask.sequence)
+    return ask
+
+
+async def submit(parts: Parts, request: WholeRequest) -> Response:
     """Submit one job to a session."""
     who = parts.caller(request)
     ref = await _usable_session(parts, who, _named_session(parts, request))
-    ask: WardenJobAsk = decode(_job_ask, await request.body())
+    ask: WardenJobAsk = request.foreseen or decode(_job_ask, request.whole)
     job = verbs.JobRequest(sequence=ask.sequence, shots=ask.shots, resource=selected_resource(request))
     jobs = await parts.service.submit(who, ref, [job], idempotency_key(request))
     return Json(job_response(jobs[0]), 201, forecasts.headers([parts.service.forecast_at_submission(jobs[0])]))
@@ -345,6 +353,7 @@ ROUTES = (
         status=201,
         headers=forecasts.HEADERS,
         example=WardenJobAsk(sequence='{"version":"1"}', shots=100),
+        foresee=foresee,
         often=True,
     ),
     route(method="GET", path="/jobs", endpoint=list_jobs, query=WardenJobQuery, reply=list[JobResponse]),

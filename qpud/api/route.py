@@ -7,18 +7,18 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.routing import Route as StarletteRoute
 
-from qpud.api.answering import Answering
+from qpud.api.answering import Answering, WholeRequest
 from qpud.api.bodies import Bodies
 
 if TYPE_CHECKING:
     from qpud.api.parts import Parts
 
-Endpoint = Callable[["Parts", Request], Awaitable[Response]]
+Endpoint = Callable[["Parts", WholeRequest], Awaitable[Response]]
+Foresee = Callable[["Parts", WholeRequest], Any]
 WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
@@ -45,6 +45,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     headers: dict[str, str] = {}  # of the answer, beside HTTP's own: name → what it says
     example: Any = None
     public: bool = False  # answers without a credential
+    foresee: Foresee | None = None  # what of the endpoint's work needs no identity: done while munged is asked
     often: bool = False  # asked all day: tried first, since Starlette tries its routes in order
 
     @property
@@ -68,7 +69,7 @@ def starlette_routes(
     return [
         StarletteRoute(
             route.path.removeprefix(mount),
-            Answering(route.endpoint, parts, bodies if route.method in WITH_BODY else None),
+            Answering(route.endpoint, parts, bodies if route.method in WITH_BODY else None, route.foresee),
             methods=[route.method],
             name=route.path,
         )

@@ -302,9 +302,11 @@ class Book:
         if flight is None:
             return
         where = (job.resource, tier(job, self.policy.queues))
+        load = self.loads.get(where)
+        if load is None:
+            load = self.loads[where] = Load()
         is_idle = job.session_id not in self._of_session
-        seconds = flight.pace.seconds(job.shots_left, changes_register=is_idle) * flight.pace.wall
-        self.loads.setdefault(where, Load()).submitted(job, seconds)
+        load.submitted(job, flight.pace.seconds(job.shots - job.shots_done, is_idle) * flight.pace.wall)
 
     def _file(self, job: Job) -> None:
         if job.resource not in self.pending:

@@ -38,6 +38,8 @@ from qpud.core.verbs import Forecast
 
 SLACK_SECONDS = 1.0
 """What commits, the network and the start of a slice may add, is no broken promise."""
+MOVED_BY = 50
+"""A forecast is moved by at most this part of what stands before it; then one is worked out again."""
 Closed = Sequence[tuple[float, float]]
 """Windows (begin, end) in which a job does not start, in order; seconds since the epoch."""
 
@@ -54,6 +56,34 @@ class _Lane(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     slices: dict[str, float]  # seconds of a slice by queue
     before: str  # words before those on the jobs before it
     behind: str
+
+
+class _WorkedOut(msgspec.Struct, frozen=True, gc=False):
+    """A forecast by which those of like jobs behind it are told."""
+
+    job: Job
+    before: Work
+    forecast: Forecast
+
+    def holds_for(self, job: Job, before: Work) -> bool:
+        """Whether a job is like it, and what stands before it not more by over a MOVED_BY-th."""
+        mine, ahead = self.job, self.before.shots
+        return (
+            ahead <= before.shots <= ahead + ahead // MOVED_BY
+            and job.shots == mine.shots
+            and job.register_hash == mine.register_hash
+            and job.queue == mine.queue
+            and job.reason is mine.reason
+        )
+
+    def moved(self, before: Work) -> Forecast:
+        """The forecast, later by the jobs between."""
+        known, jobs = self.forecast, (before.shots - self.before.shots) / self.job.shots
+        start, end, latest, end_latest = known.start, known.end, known.start_latest, known.end_latest
+        if start is None or end is None or latest is None or end_latest is None:
+            return known
+        each, each_late = jobs * (end - start), jobs * (end_latest - latest)
+        return Forecast(start + each, latest + each_late, end + each, end_latest + each_late, known.reason)
 
 
 class Prospect:
@@ -75,6 +105,7 @@ class Prospect:
         self._survey = Survey(book, resource, now)
         self._lanes: dict[Contender | int, _Lane] = {}
         self._length = len(self.order)
+        self._worked_out: dict[str, _WorkedOut] = {}  # session → its newest forecast that is no other one, moved
 
     @property
     def contenders(self) -> int:
@@ -94,6 +125,20 @@ class Prospect:
         """The forecast of an unfinished job of this resource; it may have come after this moment."""
         own = self.order.work_of(job)
         return self._forecast(job, self.order.work_before(job), own if own.shots else Work(job.shots_left, 0))
+
+    def of_newest(self, job: Job) -> Forecast:
+        """The forecast of a job that was submitted just now.
+
+        Of a scan, whose jobs are alike and come one after the other, not each one is worked out: those behind one that
+        was are later by what stands between.
+        """
+        before, known = self.order.work_before(job), self._worked_out.get(job.session_id)
+        if known is not None and known.holds_for(job, before):
+            return known.moved(before)
+        forecast = self.of(job)
+        if forecast.start_latest is not None and not self._book.reservations:
+            self._worked_out[job.session_id] = _WorkedOut(job, before, forecast)
+        return forecast
 
     def in_order(self, jobs: Iterable[Job]) -> list[Forecast]:
         """The forecasts of the first jobs of the queue, or of all, as the order itself gives them.

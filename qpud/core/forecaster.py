@@ -63,8 +63,10 @@ class Forecaster:
 
     def promise(self, job: Job, now: float) -> None:
         """Remember the forecast of a job that was just submitted, until it starts, ends or is held."""
-        forecast = self.of(job, now)
-        if forecast is None or forecast.start is None:
+        if job.id not in self._book.jobs or job.resource not in self._book.flights:
+            return
+        forecast = self._prospect(job.resource, now).of_newest(job)
+        if forecast.start is None:
             return
         self._book.promises[job.id] = (forecast.start, forecast.start_latest)
         if len(self._given) >= _MOST_GIVEN:

@@ -69,7 +69,7 @@ class Leaf(Contender):
         """Take a job out."""
         known = self._queued.pop(job_id, None)
         if known is not None:
-            self._line.drop(job_id)
+            self._line.drop(known[0])
             self._registers[known[1].register_hash] -= 1
         if not self._queued:
             self._heap.clear()
@@ -113,7 +113,8 @@ class Leaf(Contender):
 
     def work_before(self, job_id: int) -> Work:
         """What is queued before a job; nothing if it is not queued."""
-        return self._line.before(job_id) if job_id in self._queued else NOTHING
+        known = self._queued.get(job_id)
+        return NOTHING if known is None else self._line.before(known[0])
 
     def work_of(self, job_id: int) -> Work:
         """What a queued job adds."""
@@ -122,6 +123,7 @@ class Leaf(Contender):
     def _count(self, key: Key, job: Job, known: tuple[Key, Job] | None) -> None:
         if known is not None:
             changes = self._line.work_of(job.id).changes
+            self._line.drop(known[0])
         else:
             changes = int(not self._registers[job.register_hash])
             self._registers[job.register_hash] += 1

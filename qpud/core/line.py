@@ -48,7 +48,7 @@ class Line(Generic[K]):
         self._blocks: list[list[K]] = []
         self._shots: list[int] = []
         self._changes: list[int] = []
-        self._work: dict[int, tuple[K, Work]] = {}
+        self._work: dict[int, Work] = {}  # by job
 
     def __len__(self) -> int:
         return len(self._work)
@@ -68,32 +68,30 @@ class Line(Generic[K]):
 
     def work_of(self, job_id: int) -> Work:
         """What a job adds; nothing if it is not in the line."""
-        known = self._work.get(job_id)
-        return NOTHING if known is None else known[1]
+        return self._work.get(job_id, NOTHING)
 
     def put(self, key: K, work: Work) -> None:
-        """Take a job in, or its new key and work."""
-        if key.job_id in self._work:
-            self.drop(key.job_id)
-        work = self._latest = self._latest if work == self._latest else work  # most are alike: one object for all
-        self._work[key.job_id] = (key, work)
+        """Take a job in; it is not in the line yet."""
+        self._latest = self._latest if work == self._latest else work  # most are alike: one object for all
+        self._work[key.job_id] = self._latest
         blocks = self._blocks
-        if not blocks or blocks[-1][-1] < key:  # newcomers are most often the last
-            number = self._last_with_room()
-            blocks[number].append(key)
-        else:
+        if blocks and key < blocks[-1][-1]:
             number = self._block_of(key)
             insort(blocks[number], key)
-        self._add(number, *work)
+        else:  # newcomers are most often the last
+            if not blocks or len(blocks[-1]) >= LONGEST_BLOCK:
+                self._open()
+            number = -1
+            blocks[-1].append(key)
+        self._add(number, work[0], work[1])
         if len(blocks[number]) > LONGEST_BLOCK:
             self._split(number)
 
-    def drop(self, job_id: int) -> None:
-        """Take a job out; unknown ids are ignored."""
-        known = self._work.pop(job_id, None)
-        if known is None:
+    def drop(self, key: K) -> None:
+        """Take a job out; unknown ones are ignored."""
+        work = self._work.pop(key.job_id, None)
+        if work is None:
             return
-        key, work = known
         number = self._block_of(key)
         block = self._blocks[number]
         del block[bisect_left(block, key)]
@@ -107,17 +105,16 @@ class Line(Generic[K]):
         for one in (self._blocks, self._shots, self._changes, self._work):
             one.clear()
 
-    def before(self, job_id: int) -> Work:
+    def before(self, key: K) -> Work:
         """The work of those before a job; of all if it is not in the line."""
-        known = self._work.get(job_id)
-        if known is None:
+        own = self._work.get(key.job_id)
+        if own is None:
             return self.work
-        key, own = known
-        if self._blocks[-1][-1] is key:
+        if self._blocks[-1][-1] == key:
             return Work(self.shots - own.shots, self.changes - own.changes)
         number = self._block_of(key)
         block = self._blocks[number]
-        ahead = [self._work[one.job_id][1] for one in block[: bisect_left(block, key)]]
+        ahead = [self._work[one.job_id] for one in block[: bisect_left(block, key)]]
         return Work(
             sum(self._shots[:number]) + sum([one[0] for one in ahead]),
             sum(self._changes[:number]) + sum([one[1] for one in ahead]),
@@ -128,12 +125,10 @@ class Line(Generic[K]):
         """The block that holds a key, or would."""
         return max(0, bisect_right(self._blocks, key, key=_first) - 1)
 
-    def _last_with_room(self) -> int:
-        if not self._blocks or len(self._blocks[-1]) >= LONGEST_BLOCK:
-            self._blocks.append([])
-            self._shots.append(0)
-            self._changes.append(0)
-        return len(self._blocks) - 1
+    def _open(self) -> None:
+        self._blocks.append([])
+        self._shots.append(0)
+        self._changes.append(0)
 
     def _add(self, number: int, shots: int, changes: int) -> None:
         self._shots[number] += shots

@@ -93,28 +93,25 @@ class Stream:
 class Load(Stream):
     """What the users of one tier submit to one resource, and how many users there are."""
 
-    __slots__ = ("_arrival", "_last", "_seen", "_session", "_user")
+    __slots__ = ("_arrival", "_last", "_seen", "_session")
 
     def __init__(self) -> None:
         super().__init__()
-        self._seen: dict[int, float] = {}  # user → when he last submitted, the latest last
+        self._seen: dict[int, float] = {}  # user → when he last began to submit, the latest last
         self._session = ""
         self._arrival = 0.0  # seconds of the last arrival
         self._last = 0.0
-        self._user = -1
 
     def submitted(self, job: Job, seconds: float) -> None:
         """Count a job that will keep the resource for so many seconds."""
         now = job.submitted_at
         if job.session_id != self._session or now - self._last > LONGEST_PAUSE_SECONDS:
             self._session, self._arrival = job.session_id, 0.0
+            self._seen.pop(job.user_id, None)  # the latest stand last
+            self._seen[job.user_id] = now
         self.add(seconds, self._arrival, now)
         self._arrival += seconds
         self._last = now
-        if job.user_id != self._user:
-            self._seen.pop(job.user_id, None)  # the latest stand last
-            self._user = job.user_id
-        self._seen[job.user_id] = now
 
     def users(self, now: float) -> int:
         """How many users have submitted lately."""

@@ -198,17 +198,22 @@ class KeyOrder:
 
     def put(self, job: Job) -> None:
         """See Order."""
-        changes = self._line.work_of(job.id).changes if job.id in self._jobs else job.register_hash != self._register
+        known, changes = self._queue.rank_of(job.id), int(job.register_hash != self._register)
+        if known is not None:
+            changes = self._line.work_of(job.id).changes
+            self._line.drop(known)
         self._jobs[job.id] = job
         self._queue.put(job)
-        self._line.put(self._rank(job), Work(job.shots_left, int(changes)))
+        self._line.put(self._rank_of(job.id), Work(job.shots_left, changes))
         self._register = job.register_hash
 
     def drop(self, job_id: int) -> None:
         """See Order."""
-        self._jobs.pop(job_id, None)
-        self._queue.drop(job_id)
-        self._line.drop(job_id)
+        known = self._queue.rank_of(job_id)
+        if known is not None:
+            del self._jobs[job_id]
+            self._queue.drop(job_id)
+            self._line.drop(known)
 
     def take(self, job: Job) -> None:
         """See Order."""
@@ -261,7 +266,8 @@ class KeyOrder:
 
     def work_before(self, job: Job) -> Work:
         """See Order."""
-        return self._line.before(job.id) if job.id in self._jobs else NOTHING
+        known = self._queue.rank_of(job.id)
+        return NOTHING if known is None else self._line.before(known)
 
     def work_of(self, job: Job) -> Work:
         """See Order."""
@@ -286,6 +292,11 @@ class KeyOrder:
             yield self._jobs[key.job_id], Work(shots, changes), own
             shots += own.shots
             changes += own.changes
+
+    def _rank_of(self, job_id: int) -> Keyed:
+        found = self._queue.rank_of(job_id)
+        assert found is not None  # noqa: S101  it was put a line before
+        return found
 
     def _rank(self, job: Job) -> Keyed:
         has_begun = self.runs_whole and job.state is JobState.RUNNING
@@ -319,33 +330,36 @@ class ExclusiveOrder(KeyOrder):
 
     def put(self, job: Job) -> None:
         """See Order."""
+        known = self._queue.rank_of(job.id)
         super().put(job)
         line = self._of_session.setdefault(job.session_id, Line())
         with self._changing(line):
-            line.put(self._rank(job), self._line.work_of(job.id))
+            if known is not None:
+                line.drop(known)
+            line.put(self._rank_of(job.id), self._line.work_of(job.id))
 
     def drop(self, job_id: int) -> None:
         """See Order."""
-        job = self._jobs.get(job_id)
+        job, known = self._jobs.get(job_id), self._queue.rank_of(job_id)
         super().drop(job_id)
-        if job is None:
+        if job is None or known is None:
             return
         line = self._of_session[job.session_id]
         with self._changing(line):
-            line.drop(job_id)
+            line.drop(known)
         if not line:
             del self._of_session[job.session_id]
 
     def work_before(self, job: Job) -> Work:
         """See Order; sessions go one after the other, by their first jobs, after the one that has the resource."""
-        mine = self._of_session.get(job.session_id)
-        first = None if mine is None or job.id not in self._jobs else mine.first()
-        if mine is None or first is None:
+        known, mine = self._queue.rank_of(job.id), self._of_session.get(job.session_id)
+        first = None if mine is None else mine.first()
+        if known is None or mine is None or first is None:
             return NOTHING
-        own = mine.before(job.id)
+        own = mine.before(known)
         if job.session_id == self._holder:
             return own
-        ahead, holder = self._heads.before(first.job_id), self._of_session.get(self._holder)
+        ahead, holder = self._heads.before(first), self._of_session.get(self._holder)
         late = holder.work if holder is not None and (holder.first() or first) > first else NOTHING
         return Work(own.shots + ahead.shots + late.shots, own.changes + ahead.changes + late.changes)
 
@@ -360,7 +374,7 @@ class ExclusiveOrder(KeyOrder):
     @contextmanager
     def _changing(self, line: Line[Keyed]) -> Iterator[None]:
         if (before := line.first()) is not None:
-            self._heads.drop(before.job_id)
+            self._heads.drop(before)
         yield
         if (after := line.first()) is not None:
             self._heads.put(after, line.work)

@@ -60,6 +60,10 @@ class PendingQueue(Generic[R]):
             self._heap = list(self._queued.values())
             heapq.heapify(self._heap)
 
+    def rank_of(self, job_id: int) -> R | None:
+        """The sort key of a queued job."""
+        return self._queued.get(job_id)
+
     def head(self) -> int | None:
         """The id of the best job, left in the queue, or None."""
         while self._heap:

@@ -36,6 +36,7 @@ from qpud.store.writer import Transaction
 
 _REMEMBERED = 1024  # sequences whose facts are kept
 REMEMBERED_BYTES = 16 << 20  # of their texts: a text full of variables leaves facts of eight times its size
+_FORESEEN = 64  # sequences of requests whose munge credential is asked for
 _HASHED_AT_ONCE = 2047  # bytes
 _LARGEST_BATCH = 1000  # jobs in one request
 _LONGEST_NAME = 200
@@ -71,6 +72,7 @@ class SubmitVerbs(Verbs):
         super().__init__(context)
         self._sequences: OrderedDict[str, _Known] = OrderedDict()
         self._remembered_size = 0
+        self._foreseen: OrderedDict[str, _Known] = OrderedDict()
         # whose job it is, is checked: uuids need to be unlike, not secret, and the system's source costs 9 µs a call
         self._uid_bits = random.Random(secrets.randbits(256))  # noqa: S311
         self._random = random.Random(secrets.randbits(128))  # noqa: S311  seeds of emulations, not secrets
@@ -103,6 +105,19 @@ class SubmitVerbs(Verbs):
         with self._room_for(session, asks) as room:
             accepted = [await self._accept(ask) for ask in asks]
             return await self._commit(session, accepted, key, digest, room)
+
+    def foresee(self, sequence: str) -> None:
+        """Inspect the sequence of a submission before it is known whose it is.
+
+        It is not remembered among the accepted ones: who proves nothing pushes out none of them.
+
+        Raises:
+            BadRequest, Invalid: As `submit`.
+        """
+        if sequence not in self._sequences:
+            self._foreseen[sequence] = _inspected(sequence)
+            if len(self._foreseen) > _FORESEEN:
+                self._foreseen.popitem(last=False)
 
     async def jobs_of_key(self, who: Identity, key: str) -> list[Job]:
         """The jobs of an earlier submission with this key by the same user, as they are now; maybe none."""
@@ -172,10 +187,8 @@ class SubmitVerbs(Verbs):
 
     def _look_at(self, text: str) -> _Known:
         """Inspect a new sequence and remember it; the text is the key, since hashing it costs more than the rest."""
-        facts = inspect(text)
-        sequence_hash = _hash(text.encode("utf-8", "surrogatepass"))
-        program = Program(sequence=text, sequence_hash=sequence_hash, register_hash=register_hash(facts, {}))
-        known = self._sequences[text] = _Known(facts, program, False)
+        known = self._foreseen.pop(text) if text in self._foreseen else _inspected(text)
+        self._sequences[text] = known
         self._remembered_size += len(text)
         while len(self._sequences) > _REMEMBERED or self._remembered_size > REMEMBERED_BYTES:
             forgotten, _ = self._sequences.popitem(last=False)
@@ -273,11 +286,18 @@ class SubmitVerbs(Verbs):
         return current is None or preempt_mode(current, self.policy.queues) in CUTTING
 
 
+def _inspected(text: str) -> _Known:
+    facts = inspect(text)
+    sequence_hash = _hash(text.encode("utf-8", "surrogatepass"))
+    program = Program(sequence=text, sequence_hash=sequence_hash, register_hash=register_hash(facts, {}))
+    return _Known(facts, program, False)
+
+
 def _hash(text: bytes) -> str:
     """The sha256 hex of a text.
 
-    In blocks below 2 KB: for longer ones hashlib lets other threads go first, and the writer's and munge's then keep
-    the loop waiting for much longer than that.
+    In blocks below 2 KB: for longer ones hashlib lets other threads go first, and the writer's then keeps the loop
+    waiting for much longer than that.
     """
     whole = hashlib.sha256()
     for start in range(0, len(text), _HASHED_AT_ONCE):

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import enum
-import os
-from pathlib import Path
 from typing import NewType
 
 from qpud.core.errors import Unavailable
@@ -59,13 +57,13 @@ class Libmunge:
         self._libc = ctypes.PyDLL(None)
         self._declare()
 
-    def new_context(self, socket: Path | None) -> Context:
-        """A context for one thread; to be freed. `socket` None is libmunge's default."""
+    def new_context(self, socket: bytes) -> Context:
+        """A context for one thread; to be freed. `socket` b"" is libmunge's default."""
         context = self._quick.munge_ctx_create()
         if not context:
             raise Unavailable("libmunge has no memory for a context")
-        if socket is not None:
-            self._quick.munge_ctx_set(context, Option.SOCKET, ctypes.c_char_p(os.fsencode(socket)))
+        if socket:
+            self._quick.munge_ctx_set(context, Option.SOCKET, ctypes.c_char_p(socket))
         return Context(context)
 
     def free_context(self, context: Context) -> None:

@@ -53,6 +53,7 @@ class FakeService:
         self.reserved: dict[str, verbs.Reserved] = {}
         self.alive = True
         self.fails: Exception | None = None
+        self.foreseen: list[str] = []
 
     def identify_token(self, token: str) -> Identity:
         if token not in self.tokens:
@@ -108,6 +109,9 @@ class FakeService:
             and which.slurm_job_id in (None, session.slurm_job_id)
             and which.active in (None, session.is_open)
         ]
+
+    def foresee(self, sequence: str) -> None:
+        self.foreseen.append(sequence)
 
     async def submit(
         self, who: Identity, session_ref: str | None, asks: list[verbs.JobRequest], key: str | None = None
@@ -451,7 +455,8 @@ def a_session(**fields: Any) -> Session:
 class FakeMunge:
     """Decodes credentials of the form `MUNGE:<uid>:`."""
 
-    async def decode(self, credential: str, patience: float) -> int:
+    async def decode(self, credential: str, meanwhile: Callable[[], None]) -> int:
+        meanwhile()
         word = credential.split(":")[1] if credential.startswith("MUNGE:") else ""
         if not word.isdigit():
             raise Unauthenticated(f"the munge credential is not valid: {word or 'garbage'}")

@@ -9,6 +9,7 @@ import pytest
 from fakes import SEQUENCE, Desk, a_token
 from starlette.requests import HTTPConnection
 
+from qpud.api.answering import LARGEST_FORESEEN
 from qpud.core.identity import Identity, Proof
 from qpud.core.policy import AuthType
 
@@ -17,7 +18,7 @@ async def who(desk: Desk, peer: int | None = None, **headers: str) -> Identity:
     raw = [(name.replace("_", "-").lower().encode(), value.encode()) for name, value in headers.items()]
     scope = {"type": "http", "headers": raw, "state": {} if peer is None else {"peer_uid": peer}}
     authenticator, request = desk.app._parts.authenticator, HTTPConnection(scope)
-    await authenticator.prove(request)
+    await authenticator.prove(request, lambda: None)
     return authenticator.authenticate(request)
 
 
@@ -149,3 +150,35 @@ async def test_a_refused_sequence_keeps_its_credential_out_of_the_answer() -> No
     desk, token = await a_desk_with_token()
     reply = await asked(desk, "POST", "/jobs", {"sequence": 3, "shots": 1}, Authorization=f"Bearer {token}")
     assert token not in reply.text
+
+
+@pytest.mark.parametrize("path", ["/jobs", "/v1/jobs"])
+@pytest.mark.parametrize("body", [{"sequence": 5}, {"sequence": SEQUENCE, "shots": 0}, []])
+async def test_a_bad_body_is_told_to_nobody_who_proves_nothing(path: str, body: object) -> None:
+    reply = await asked(Desk(), "POST", path, body, X_Munge_Cred="MUNGE:forged:")
+    assert reply.status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/jobs", "/v1/jobs"])
+async def test_a_bad_body_is_told_to_who_proved_himself(path: str) -> None:
+    desk, token = await a_desk_with_token()
+    headers = {"X_Munge_Cred": "MUNGE:1000:", "X_Warden_Session": token}
+    reply = await asked(desk, "POST", path, {"sequence": 5, "shots": 1}, **headers)
+    assert reply.status_code == 422
+
+
+@pytest.mark.parametrize("path", ["/jobs", "/v1/jobs"])
+async def test_a_sequence_is_looked_at_while_munged_is_asked_and_not_for_a_token(path: str) -> None:
+    desk, token = await a_desk_with_token()
+    body = {"sequence": SEQUENCE, "shots": 1}
+    await asked(desk, "POST", path, body, Authorization=f"Bearer {token}")
+    assert desk.service.foreseen == []
+    await asked(desk, "POST", path, body, X_Munge_Cred="MUNGE:1000:", X_Warden_Session=token)
+    assert desk.service.foreseen == [SEQUENCE]
+
+
+async def test_a_large_body_is_looked_at_only_for_who_proved_himself() -> None:
+    desk, token = await a_desk_with_token()
+    body = {"sequence": SEQUENCE + " " * LARGEST_FORESEEN, "shots": 1}
+    reply = await asked(desk, "POST", "/jobs", body, X_Munge_Cred="MUNGE:1000:", X_Warden_Session=token)
+    assert (reply.status_code, desk.service.foreseen) == (201, [])

@@ -409,6 +409,20 @@ def test_a_prospect_foresees_who_comes_later_as_if_he_had_been_there(scheduler: 
     assert times(before.of(late)) == (pytest.approx(now.start, rel=0.01), pytest.approx(now.end, rel=0.01))
 
 
+def test_the_jobs_of_a_scan_are_foreseen_as_if_each_one_were_worked_out() -> None:
+    oracle = Oracle()
+    for name in ("a", "b", "c"):
+        oracle.session(name)
+        for _ in range(100):
+            oracle.submit(name, 100)
+    prospect = Prospect(oracle.book, RESOURCE, oracle.now)
+    for _ in range(20):
+        job = oracle.submit("b", 100)
+        told, worked_out = prospect.of_newest(job), prospect.of(job)
+        assert times(told) == (pytest.approx(worked_out.start, rel=0.02), pytest.approx(worked_out.end, rel=0.02))
+        assert told.start_latest == pytest.approx(worked_out.start_latest, rel=0.02)
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"), [(40, "40 s"), (119, "119 s"), (720, "12 min"), (10_800, "3 h"), (400_000, "5 days")]
 )

@@ -86,6 +86,23 @@ async def test_what_is_remembered_of_sequences_is_bounded_in_bytes(
         assert 0 < sum(len(text) for text in remembered) <= 3 * len(SEQUENCE)
 
 
+async def test_sequences_of_who_proved_nothing_push_out_none_that_was_accepted(tmp_path: Path) -> None:
+    async with a_site(tmp_path) as site:
+        await site.submit(await site.session(), 10)
+        for number in range(2000):
+            site.service.foresee(SEQUENCE.replace('"test"', f'"tes{number}"'))
+        assert list(site.service._sequences) == [SEQUENCE]
+        assert len(site.service._foreseen) <= 64
+
+
+async def test_a_foreseen_sequence_is_accepted_as_any_other(tmp_path: Path) -> None:
+    async with a_site(tmp_path) as site:
+        site.service.foresee(SEQUENCE)
+        job = await site.submit(await site.session(), 10)
+        assert (await site.end(job)).state is DONE
+        assert not site.service._foreseen
+
+
 async def test_a_sequence_that_is_forgotten_at_once_is_run_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,11 @@ class TestOnAForeignMachine:
         done = on_a_machine(pyz, "as_nobody python3 /mnt/qpud.pyz version")
         assert done.returncode == 0, done.stderr
 
+    @pytest.mark.parametrize("path", ["./qpud.pyz", "../mnt/./qpud.pyz", "python3 ./qpud.pyz"])
+    def test_starts_by_whatever_path_it_is_called(self, pyz: Path, path: str):
+        done = on_a_machine(pyz, f"cd /mnt; as_nobody {path} version")
+        assert (done.returncode, done.stderr) == (0, "")
+
     @pytest.mark.parametrize("home", ["/", "/root", "/nonexistent"])
     def test_a_home_of_somebody_else_is_left_alone(self, pyz: Path, home: str):
         done = on_a_machine(

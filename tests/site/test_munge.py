@@ -1,7 +1,4 @@
-import asyncio
 import os
-import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +10,7 @@ from hypothesis import strategies as st
 
 from qpud.core.errors import Unauthenticated, Unavailable
 from qpud.site.libmunge import Libmunge
-from qpud.site.munge import LONGEST_CREDENTIAL, Munge, MungeIdentity, MungeThread
+from qpud.site.munge import LONGEST_CREDENTIAL, Munge, MungeIdentity
 
 pytestmark = pytest.mark.munge
 
@@ -29,16 +26,6 @@ def munge(munge_socket: Path) -> Iterator[Munge]:
 def wait_until(moment: float) -> None:
     """munge counts whole seconds of the clock: nothing but time expires a credential."""
     time.sleep(max(0.0, moment - time.time()))
-
-
-def eventually(attempt: Callable[[], MungeIdentity], seconds: float) -> MungeIdentity:
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            return attempt()
-        except Unavailable:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
 
 
 def test_a_fresh_credential_proves_its_maker(munge: Munge) -> None:
@@ -182,41 +169,6 @@ def test_a_munged_that_comes_back_is_used_at_once(
         assert late.decode(late.encode()).uid == os.geteuid()
 
 
-def test_the_log_says_once_that_munged_is_away_and_once_that_it_is_back(
-    start_munged: Callable[[Path], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with Munge(tmp_path / "m" / "sock") as munge, caplog.at_level("INFO"):
-        for _ in range(3):
-            with pytest.raises(Unavailable):
-                munge.decode("MUNGE:AAAA:")
-        start_munged(tmp_path / "m")
-        for _ in range(3):
-            munge.decode(munge.encode())
-    assert [record.message for record in caplog.records] == [
-        "munged does not answer: credentials are refused with 503",
-        "munged answers again",
-    ]
-
-
-def test_a_munged_that_answers_slowly_is_waited_for_once_and_found_again(
-    munge: Munge, start_munged: Callable[[Path], Path], tmp_path: Path
-) -> None:
-    (tmp_path / "slow").mkdir()
-    path = tmp_path / "slow" / "sock"
-    with socket.socket(socket.AF_UNIX) as dead:
-        dead.bind(str(path))  # a socket that nobody listens on: libmunge tries for two seconds
-    with Munge(path) as slow:
-        with pytest.raises(Unavailable, match="refused"):
-            slow.decode(munge.encode())
-        credential = munge.encode()
-        started = time.monotonic()
-        with pytest.raises(Unavailable, match="does not answer"):
-            slow.decode(credential)
-        assert time.monotonic() - started < 0.1
-        start_munged(tmp_path / "slow")
-        assert eventually(lambda: slow.decode(slow.encode()), seconds=10).uid == os.geteuid()
-
-
 def test_the_environment_names_the_socket(munge_socket: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QPUD_MUNGE_SOCKET", str(munge_socket))
     with Munge() as found:
@@ -254,53 +206,3 @@ def test_two_thousand_refusals_leak_nothing(munge: Munge) -> None:
 def resident_kilobytes() -> int:
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith("VmRSS")).split()[1])
-
-
-async def test_credentials_that_wait_together_are_each_told_their_own_answer(munge: Munge, munge_socket: Path) -> None:
-    used = munge.encode()
-    munge.decode(used)
-    with MungeThread(Munge(munge_socket)) as thread:
-        asked = [thread.decode(credential) for credential in (munge.encode(), used, "garbage", munge.encode())]
-        answers = await asyncio.gather(*asked, return_exceptions=True)
-    assert [type(answer) for answer in answers] == [int, Unauthenticated, Unauthenticated, int]
-
-
-async def test_the_loop_may_stand_still_for_an_answer(munge: Munge, munge_socket: Path) -> None:
-    used = munge.encode()
-    with MungeThread(Munge(munge_socket)) as thread:
-        assert await thread.decode(used, patience=5.0) == os.getuid()
-        with pytest.raises(Unauthenticated, match="used before"):
-            await thread.decode(used, patience=5.0)
-
-
-async def test_a_stopped_munged_stops_the_loop_once_and_no_longer_than_it_may(
-    start_munged: Callable[[Path], Path], tmp_path: Path
-) -> None:
-    socket = start_munged(tmp_path)
-    credentials, munged = [Munge(socket).encode() for _ in range(3)], int((tmp_path / "pid").read_text())
-    with MungeThread(Munge(socket)) as thread:
-        os.kill(munged, signal.SIGSTOP)
-        began = time.monotonic()
-        asking = [asyncio.create_task(thread.decode(credential, patience=0.3)) for credential in credentials]
-        await asyncio.sleep(0)
-        stood_still = time.monotonic() - began
-        os.kill(munged, signal.SIGCONT)
-        async with asyncio.timeout(15):
-            assert await asyncio.gather(*asking) == [os.getuid()] * 3
-    assert 0.3 <= stood_still < 0.6
-
-
-async def test_a_stopped_munged_does_not_stop_the_loop(start_munged: Callable[[Path], Path], tmp_path: Path) -> None:
-    socket = start_munged(tmp_path)
-    credential, munged = Munge(socket).encode(), int((tmp_path / "pid").read_text())
-    with MungeThread(Munge(socket)) as thread:
-        os.kill(munged, signal.SIGSTOP)
-        try:
-            asking = asyncio.create_task(thread.decode(credential))
-            async with asyncio.timeout(2):
-                await asyncio.sleep(0.2)
-            assert not asking.done()
-        finally:
-            os.kill(munged, signal.SIGCONT)
-        async with asyncio.timeout(15):
-            assert await asking == os.getuid()
