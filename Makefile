@@ -9,7 +9,7 @@ LINTED := qpud tests packaging sdk_shims
 # Unit tests: those that start nothing and take no fuzzer's time.
 UNIT := $(addprefix tests/,core config store site api simulate) \
 	--ignore tests/api/test_bodies.py --ignore tests/simulate/test_oracles.py \
-	-m 'not worker and not pyz and not munge and not prometheus and not client'
+	-m 'not worker and not pyz and not munge and not slurm and not prometheus and not client'
 
 .DEFAULT_GOAL := help
 .PHONY: run test check lint unit bench pyz setup clean help

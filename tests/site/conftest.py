@@ -1,50 +1,13 @@
-"""A real munged with its own key and socket, ended with the test."""
+"""Real servers for the tests of this folder: a munged, a Slurm cluster; all end with the tests."""
 
 import contextlib
-import os
-import secrets
-import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-
-@contextlib.contextmanager
-def running_munged(folder: Path) -> Iterator[Path]:
-    """A munged in the folder; gives its socket."""
-    program = shutil.which("munged", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-    if program is None:
-        pytest.skip("munged is not installed")
-    folder.mkdir(exist_ok=True)
-    folder.chmod(0o755)
-    key = folder / "key"
-    if not key.exists():
-        key.write_bytes(secrets.token_bytes(1024))
-        key.chmod(0o400)
-    files = [f"--{name}-file={folder / name}" for name in ("key", "pid", "log", "seed")]
-    arguments = [program, "--foreground", "--force", f"--socket={folder / 'sock'}", *files]
-    process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
-    try:
-        wait_for_answer(folder / "sock", process)
-        yield folder / "sock"
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
-
-
-def wait_for_answer(path: Path, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        assert process.poll() is None, f"munged ended with {process.returncode}"
-        with socket.socket(socket.AF_UNIX) as probe:
-            if probe.connect_ex(str(path)) == 0:
-                return
-        time.sleep(0.005)
-    raise TimeoutError(f"no munged at {path}")
+from tests.site.cluster import Cluster, running_cluster
+from tests.site.munged import running_munged
 
 
 @pytest.fixture(scope="session")
@@ -58,3 +21,16 @@ def start_munged() -> Iterator[Callable[[Path], Path]]:
     """Starts further munged processes; all end with the test."""
     with contextlib.ExitStack() as stack:
         yield lambda folder: stack.enter_context(running_munged(folder))
+
+
+@pytest.fixture(scope="session")
+def cluster_of_the_session() -> Iterator[Cluster]:
+    with running_cluster() as running:
+        yield running
+
+
+@pytest.fixture
+def cluster(cluster_of_the_session: Cluster) -> Iterator[Cluster]:
+    """A real Slurm without jobs; its controller is up again afterwards."""
+    yield cluster_of_the_session
+    cluster_of_the_session.cancel_all()
