@@ -2,25 +2,19 @@
 # TaskProlog: the user, once for each task; what it prints as `export NAME=VALUE` is the task's environment. The token
 # itself stays in its file: an environment is inherited, exported by sbatch, and logged. Ends with 0 whatever happens,
 # because anything else fails the job.
-PATH=/usr/bin:/bin
-conf=${0%/*}/slurm-hooks.conf
-[ -r "$conf" ] || conf=/etc/qpud/slurm-hooks.conf
-[ -r "$conf" ] || exit 0
+trap 'exit 0' EXIT
 inherited=$QPUD_TOKEN_FILE
-. "$conf"
-
-job=$QPUD_JOBS/$SLURM_JOB_ID
-token=$job/token
+. "${0%/*}/common.sh"
 if [ ! -r "$job/environment" ]; then # no session, or the daemon was away
     [ -z "$inherited" ] || echo "unset QPUD_TOKEN_FILE" # of the job from which this one was submitted
     [ -z "$SLURM_SPANK_QPUD_QPU" ] || echo "export QPUD_QPU=${SLURM_SPANK_QPUD_QPU%%,*}"
-    [ -z "$QPUD_URL" ] || echo "export QPUD_URL=$QPUD_URL"
+    [ -z "$SLURM_SPANK_QPUD_QPU" ] || echo "export QPUD_URL=$QPUD_URL"
     exit 0
 fi
 # Root by munge gets no token for another user: the owner fetches it, by his own credential.
-[ -s "$token" ] || [ ! -w "$token" ] ||
-    timeout -k 1 "$QPUD_PATIENCE" "$QPUD" slurm token "--url=$QPUD_URL" "--slurm-job=$SLURM_JOB_ID" 2>/dev/null >"$token"
-
+[ -s "$job/token" ] || [ ! -w "$job/token" ] ||
+    timeout -k 1 "$QPUD_PATIENCE" "$QPUD" slurm token "--url=$QPUD_URL" "--slurm-job=$SLURM_JOB_ID" \
+        2>/dev/null >"$job/token"
 while IFS= read -r line; do
     case $line in
     NO_PROXY=*) line=NO_PROXY=${NO_PROXY:+$NO_PROXY,}${line#*=} ;;
@@ -28,4 +22,3 @@ while IFS= read -r line; do
     esac
     echo "export $line"
 done <"$job/environment"
-exit 0

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from qpud import __version__
-from qpud.cli import acct, admin, jobs, reservation, run, serve, shares, simulate, submit
+from qpud.cli import acct, admin, jobs, reservation, run, serve, shares, simulate, slurm, submit
 from qpud.cli.exits import MEANINGS, Exit
 
 DESCRIPTION = "qpud: the scheduler between Slurm and a quantum processor."
@@ -49,6 +49,7 @@ def build() -> argparse.ArgumentParser:
     admin.add(verbs, reach)
     reservation.add(verbs, reach)
     simulate.add(verbs, reach)
+    slurm.add(verbs, reach)
     return parser
 
 
