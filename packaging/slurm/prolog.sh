@@ -6,4 +6,4 @@ trap 'exit 0' EXIT
 . "${0%/*}/common.sh"
 asks || exit 0
 qpud_slurm open "--folder=$job" "--slurm-job=$SLURM_JOB_ID" "--uid=$SLURM_JOB_UID" "--gid=$SLURM_JOB_GID" \
-    "--nodes=$SLURM_JOB_NODELIST" "--node=$SLURMD_NODENAME" ${qpu:+"--qpu=$qpu"} ${hint:+"--hint=$hint"}
+    "--nodes=${SLURM_JOB_NODELIST:-$SLURM_NODELIST}" "--node=$SLURMD_NODENAME" ${qpu:+"--qpu=$qpu"} ${hint:+"--hint=$hint"}

@@ -63,7 +63,7 @@ def lay_session(client: Client, args: argparse.Namespace) -> int:
     grant = open_session(client, user=args.uid, slurm_job_id=args.slurm_job, hint=args.hint)
     ticket = Ticket(resources, url_of(client, info), _socket(client), "", args.slurm_job, args.uid)
     environment = environment_of_pass(Pass(ticket, grant["id"], str(args.folder / "token")))
-    ends_here = not args.node or args.node == tickets.first_host(args.nodes)
+    ends_here = "" in (args.node, args.nodes) or args.node == tickets.first_host(args.nodes)
     try:
         owner = tickets.Owner(args.uid, args.gid)
         tickets.lay(args.folder, owner, grant["token"], environment, grant["id"] if ends_here else None)

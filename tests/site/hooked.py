@@ -61,9 +61,34 @@ class Hooked:
         found: list[dict[str, Any]] = self.site.get("/v1/sessions", active="true")
         return [one for one in found if str(one["slurm_job_id"]).split(".")[0] == str(job)]
 
+    def open_sessions(self, job: int, number: int = 1) -> list[dict[str, Any]]:
+        """The same, waited for: Slurm says RUNNING while the Prolog still runs."""
+        until(lambda: len(self.sessions(job)) == number, f"{number} sessions of job {job}")
+        return self.sessions(job)
+
+    def written(self, job: int) -> str:
+        """What a job wrote so far."""
+        path = self.folder / "out" / f"{job}.txt"
+        return path.read_text() if path.exists() else ""
+
     def token_files(self, job: int) -> list[Path]:
         """What lies on the nodes for a Slurm job."""
         return [path for node in NODES for path in (self.folder / "jobs" / node / str(job)).glob("*")]
+
+    @property
+    def hooks_conf(self) -> str:
+        return (self.folder / "hooks" / "slurm-hooks.conf").read_text()
+
+    @contextlib.contextmanager
+    def replaced(self, name: str, text: str) -> Iterator[None]:
+        """One of the pieces has another text for a while."""
+        path = self.folder / name
+        before = path.read_text()
+        path.write_text(text)
+        try:
+            yield
+        finally:
+            path.write_text(before)
 
     def run_to_the_end(self, body: str, *options: str) -> str:
         """Submit, wait for COMPLETED; what it wrote."""

@@ -47,10 +47,10 @@ def test_no_token_is_in_the_environment_of_a_job(hooked: Hooked) -> None:
 
 def test_the_jobs_of_a_slurm_job_belong_to_its_session(hooked: Hooked) -> None:
     job = hooked.cluster.start(f"{hooked.submit_command}; sleep 300", "--qpu=FRESNEL", "--qpu-hint=qc-heavy")
-    until(lambda: "FRESNEL" in hooked.cluster.output(job), "the result")
-    (session,) = hooked.sessions(job)
+    (session,) = hooked.open_sessions(job)
+    until(lambda: "FRESNEL" in hooked.written(job), "the result")
     assert (session["user"], session["hint"]) == (USER, "qc-heavy")
-    assert [one["session_id"] for one in hooked.site.get("/v1/jobs", session=session["id"])] == [session["id"]]
+    assert len(hooked.site.get("/v1/jobs", session=session["id"])["jobs"]) == 1
 
 
 @pytest.mark.client
@@ -66,7 +66,7 @@ def test_the_released_qrmi_client_runs_with_nothing_but_what_the_hooks_set(hooke
 
 def test_another_user_can_neither_read_the_token_nor_list_the_folders(hooked: Hooked) -> None:
     job = hooked.cluster.start(f"{PRINT_FILE}; sleep 300", "--qpu=FRESNEL")
-    until(lambda: hooked.cluster.output(job).endswith("/token"), "the path of the token")
+    until(lambda: hooked.written(job).endswith("/token"), "the path of the token")
     token = Path(hooked.cluster.output(job))
     assert hooked.cluster.run_as(USER, "cat", str(token)).startswith("qpud_")
     for command in (
@@ -83,7 +83,7 @@ def test_another_user_can_neither_read_the_token_nor_list_the_folders(hooked: Ho
 def test_each_node_of_a_job_has_a_token_and_loses_it(hooked: Hooked) -> None:
     body = "srun -N2 -n2 sh -c 'cat $QPUD_TOKEN_FILE'; sleep 300"
     job = hooked.cluster.start(body, "--qpu=FRESNEL", "-N2")
-    until(lambda: hooked.cluster.output(job).count("qpud_") == 2, "two tokens")
+    until(lambda: hooked.written(job).count("qpud_") == 2, "two tokens")
     assert len(hooked.sessions(job)) == 1
     hooked.cluster.cancel(job)
     hooked.expect_nothing_left(job)
@@ -100,13 +100,12 @@ def test_srun_and_salloc_take_the_options(hooked: Hooked, command: list[str]) ->
 
 def test_a_comment_asks_too(hooked: Hooked) -> None:
     job = hooked.cluster.start("sleep 300", "--comment=qpud:qpu=EMU_MPS,hint=cc-heavy")
-    until(lambda: len(hooked.sessions(job)) == 1, "a session")
-    assert hooked.sessions(job)[0]["hint"] == "cc-heavy"
+    assert hooked.open_sessions(job)[0]["hint"] == "cc-heavy"
 
 
 def test_a_job_of_a_listed_partition_needs_the_licence_only(hooked: Hooked) -> None:
     job = hooked.cluster.start("sleep 300", "-p", "production", "-L", "qpu:3")
-    until(lambda: len(hooked.sessions(job)) == 1, "a session")
+    assert hooked.open_sessions(job)
 
 
 def test_a_job_that_asks_for_no_qpu_gets_no_session(hooked: Hooked) -> None:
@@ -185,14 +184,9 @@ def test_a_daemon_that_is_down_drains_no_node_and_fails_no_job(hooked: Hooked) -
 
 
 def test_a_broken_configuration_of_the_hooks_drains_no_node(hooked: Hooked) -> None:
-    conf = hooked.folder / "hooks" / "slurm-hooks.conf"
-    before = conf.read_text()
-    conf.write_text('QPUD=("')
-    try:
+    with hooked.replaced("hooks/slurm-hooks.conf", 'QPUD=("'):
         assert hooked.run_to_the_end("echo ran", "--qpu=FRESNEL") == "ran\n"
         hooked.cluster.wait_idle()
-    finally:
-        conf.write_text(before)
     assert hooked.node_states() == {"idle"}
 
 
@@ -206,15 +200,18 @@ def test_nothing_is_left_after_a_job_that_ends_by_itself(hooked: Hooked, end: st
 def test_nothing_is_left_after_a_cancel_not_even_of_qpud_run_inside(hooked: Hooked) -> None:
     run = f"{hooked.folder}/qpud run --hint=qc-heavy -- sleep 300"
     job = hooked.cluster.start(run, "--qpu=FRESNEL")
-    until(lambda: len(hooked.sessions(job)) == 2, "two sessions")
+    hooked.open_sessions(job, 2)
     hooked.cluster.cancel(job)
     hooked.expect_nothing_left(job)
 
 
 def test_a_requeued_job_gets_a_session_of_its_own(hooked: Hooked) -> None:
     job = hooked.cluster.start("sleep 300", "--qpu=FRESNEL", "--requeue")
-    (before,) = hooked.sessions(job)
+    (before,) = hooked.open_sessions(job)
     hooked.cluster.run("scontrol", "requeue", str(job))
+    hooked.cluster.wait(job, "PENDING")
+    assert not hooked.sessions(job)
+    hooked.cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now")  # Slurm would wait two minutes
     until(lambda: [one["id"] for one in hooked.sessions(job)] not in ([], [before["id"]]), "another session", 60)
     assert len(hooked.sessions(job)) == 1
     hooked.cluster.cancel(job)
@@ -223,14 +220,38 @@ def test_a_requeued_job_gets_a_session_of_its_own(hooked: Hooked) -> None:
 
 def test_nothing_is_left_after_the_time_limit(hooked: Hooked) -> None:
     job = hooked.cluster.start("sleep 300", "--qpu=FRESNEL", "--time=1")
+    hooked.open_sessions(job)
+    hooked.cluster.run("scontrol", "update", f"JobId={job}", "EndTime=now+1")
     hooked.cluster.wait(job, "TIMEOUT", seconds=120)
     hooked.expect_nothing_left(job)
 
 
 def test_nothing_is_left_after_a_node_has_failed(hooked: Hooked) -> None:
     job = hooked.cluster.start("sleep 300", "--qpu=FRESNEL", "--no-requeue")
+    hooked.open_sessions(job)
     node = hooked.cluster.run("squeue", "-h", "-j", str(job), "-o", "%N")
     hooked.cluster.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
     hooked.cluster.wait(job, "NODE_FAIL")
     hooked.expect_nothing_left(job)
-    hooked.cluster.run("scontrol", "update", f"NodeName={node}", "State=RESUME")
+
+
+@pytest.mark.parametrize("broken", ["epilog.sh", "epilog_slurmctld.sh"])
+def test_each_of_the_two_epilogs_alone_closes_the_session(hooked: Hooked, broken: str) -> None:
+    with hooked.replaced(f"hooks/{broken}", "#!/bin/sh\n"):
+        job = hooked.cluster.start("sleep 300", "--qpu=FRESNEL", "-N2")
+        hooked.open_sessions(job)
+        hooked.cluster.cancel(job)
+        hooked.open_sessions(job, 0)
+
+
+def test_a_node_without_the_socket_does_it_all_by_munge(hooked: Hooked) -> None:
+    with hooked.replaced(
+        "hooks/slurm-hooks.conf", hooked.hooks_conf.replace("QPUD_SOCKET=", "QPUD_SOCKET=/nonexistent")
+    ):
+        job = hooked.cluster.submit(f"cat $QPUD_TOKEN_FILE; {hooked.submit_command}; sleep 300", "--qpu=FRESNEL")
+        (session,) = hooked.open_sessions(job)
+        until(lambda: "FRESNEL" in hooked.written(job), "the result")
+        assert hooked.written(job).startswith("qpud_")
+        assert len(hooked.site.get("/v1/jobs", session=session["id"])["jobs"]) == 1
+        hooked.cluster.cancel(job)
+        hooked.expect_nothing_left(job)
