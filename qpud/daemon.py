@@ -1,4 +1,4 @@
-"""The composition root: one process, one root TaskGroup for HTTP server, scheduler and reaper.
+"""The composition root: one process, one root TaskGroup for HTTP server, scheduler, reaper and sweep.
 
 If one of them dies, the process dies and systemd restarts it: a daemon that answers with a dead scheduler is the
 failure to avoid. This file alone handles signals; nothing happens at import.
@@ -41,9 +41,11 @@ from qpud.scheduler import Scheduler
 from qpud.service import Service
 from qpud.service.calendar import Calendar
 from qpud.service.reaper import Reaper
+from qpud.service.sweep import Sweep
 from qpud.site.lacking import lacking
 from qpud.site.munge import Munge, MungeThread
 from qpud.site.peer import Groups, bind_tcp, bind_unix, bound_at, unbind, user_id, user_name
+from qpud.site.slurm import Slurm
 from qpud.site.state import one_daemon
 from qpud.store.ledger import charged_since, hourly_usage
 from qpud.store.store import Snapshot, Store
@@ -96,6 +98,7 @@ async def _serve(policy: Policy, policy_path: Path | None) -> None:
         scheduler = Scheduler(context)
         reaper = Reaper(context, service)
         calendar = Calendar(context, service)
+        sweep = Sweep(context, service)
         with contextlib.suppress(QpudError):  # a full disk: the reaper tries again
             await service.stop_orphans()
         server = _server(stack, context, service)
@@ -104,6 +107,7 @@ async def _serve(policy: Policy, policy_path: Path | None) -> None:
             root.create_task(scheduler.run(snapshot.in_flight), name="scheduler")
             root.create_task(reaper.run(), name="reaper")
             root.create_task(calendar.run(), name="calendar")
+            root.create_task(sweep.run(), name="sweep")
             root.create_task(_serve_http(server), name="http")
             root.create_task(_announce(server, context), name="announce")
             root.create_task(_obey_signals(server, service, context), name="signals")
@@ -142,6 +146,7 @@ async def _assemble(stack: AsyncExitStack, policy: Policy, path: Path | None) ->
         pulse=time.monotonic,
         names=user_name,
         groups=Groups(time.monotonic),
+        slurm=Slurm(policy.daemon.slurm_conf, time.monotonic) if policy.daemon.slurm_lookup else None,
         next_job_id=snapshot.last_job_id + 1,
         next_slice_id=snapshot.last_slice_id + 1,
     )
