@@ -26,8 +26,16 @@ SLURM_CONF = (
     "TaskProlog={folder}/hooks/task_prolog.sh",
     "EpilogSlurmctld={folder}/hooks/epilog_slurmctld.sh",
     "JobSubmitPlugins=lua",
+    "AuthInfo=socket={folder}/munge/sock,cred_expire=5",  # a requeued job waits for so long, else for two minutes
 )
-DAEMON = "ValidationWait = 20\nDefaultResource = FRESNEL\nAdminUsers = root, slurm\nSocketGroup = slurm"
+DAEMON = """\
+ValidationWait = 20
+DefaultResource = FRESNEL
+AdminUsers = root, slurm
+SocketGroup = slurm
+SlurmLookup = yes
+SlurmConf = {folder}/slurm.conf
+"""
 # Two slurmd share this host, so that each needs a folder of its own.
 HOOKS_CONF = """\
 QPUD={folder}/qpud
@@ -128,7 +136,7 @@ def running_hooked(pyz: Path, worker_python: Path) -> Iterator[Hooked]:
 
 
 def _prepare(folder: Path, pyz: Path, worker_python: Path) -> Site:
-    site = Site([str(pyz)], folder / "site", worker_python, SIMULATED + EMULATED, DAEMON)
+    site = Site([str(pyz)], folder / "site", worker_python, SIMULATED + EMULATED, DAEMON.format(folder=folder))
     values = {"folder": folder, "socket": site.folder / "qpud.sock", "url": site.url}
     shutil.copytree(PIECES, folder / "hooks")
     (folder / "hooks" / "slurm-hooks.conf").write_text(HOOKS_CONF.format(**values))
