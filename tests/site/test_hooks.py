@@ -237,9 +237,11 @@ def test_nothing_is_left_after_a_node_has_failed(hooked: Hooked) -> None:
 def test_each_of_the_two_epilogs_alone_closes_the_session(hooked: Hooked, broken: str) -> None:
     with hooked.replaced(f"hooks/{broken}", "#!/bin/sh\n"):
         job = hooked.cluster.start("sleep 300", "--qpu=FRESNEL", "-N2")
-        hooked.open_sessions(job)
+        (session,) = hooked.open_sessions(job)
         hooked.cluster.cancel(job)
         hooked.open_sessions(job, 0)
+    closed = hooked.site.get(f"/v1/sessions/{session['id']}")
+    assert closed["close_reason"] == "manual"  # not the daemon's sweep
 
 
 def test_a_node_without_the_socket_does_it_all_by_munge(hooked: Hooked) -> None:
