@@ -30,7 +30,7 @@ from qpud.config.rule import load_rule
 from qpud.context import Context
 from qpud.core.book import Book
 from qpud.core.errors import QpudError
-from qpud.core.policy import AuthType, Policy, UnixListen
+from qpud.core.policy import AuthType, DaemonPolicy, Policy, UnixListen
 from qpud.core.tally import day_start
 from qpud.core.usage import last_reset, of_account, of_member, of_user
 from qpud.drivers.base import Driver
@@ -146,7 +146,7 @@ async def _assemble(stack: AsyncExitStack, policy: Policy, path: Path | None) ->
         pulse=time.monotonic,
         names=user_name,
         groups=Groups(time.monotonic),
-        slurm=Slurm(policy.daemon.slurm_conf, time.monotonic) if policy.daemon.slurm_lookup else None,
+        slurm=_slurm(policy.daemon),
         next_job_id=snapshot.last_job_id + 1,
         next_slice_id=snapshot.last_slice_id + 1,
     )
@@ -166,6 +166,12 @@ async def _recall_usage(context: Context) -> None:
         for name in (of_user(user), of_account(row.account), of_member(user, row.account)):
             context.book.usage.add(name, row.qpu_seconds, row.at)
     context.book.tally.restore(await charged_since(context.store, day_start(now)), now)
+
+
+def _slurm(daemon: DaemonPolicy) -> Slurm | None:
+    if not daemon.slurm_lookup:
+        return None
+    return Slurm(daemon.slurm_conf, time.monotonic, daemon.slurm_rest_socket)
 
 
 def _database(state: Path) -> Path:

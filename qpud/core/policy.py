@@ -170,6 +170,10 @@ class DaemonPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     slurm_conf: Annotated[
         Path | None, Key("slurm.conf of the cluster that SlurmLookup asks; empty: Slurm's own", restart=True)
     ] = None
+    slurm_rest_socket: Annotated[
+        Path | None,
+        Key("Unix socket of a slurmrestd that SlurmLookup asks first; empty: squeue alone", restart=True),
+    ] = None
     slurm_unavailable: Annotated[
         SlurmUnavailable, Key("While Slurm does not answer, sessions of Slurm jobs: refuse or lowest-queue")
     ] = SlurmUnavailable.REFUSE

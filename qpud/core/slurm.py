@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from qpud.core.errors import Unavailable
 from qpud.core.policy import QueuePolicy
 from qpud.core.session import SHARE_UNITS, Session
 
@@ -23,6 +24,10 @@ ENDED = frozenset(
 
 _NAME = re.compile(r"([0-9]{1,10})(?:\.[A-Za-z0-9_-]+)?")
 _QPU_UNITS = re.compile(r"(?:gres[:/])?qpu(?:@[^:*]+)?(?:[:*=]([0-9]{1,9}))?")
+
+
+class SlurmAway(Unavailable):
+    """Slurm did not answer: nothing is known, neither that a job runs nor that it does not."""
 
 
 class SlurmJob(msgspec.Struct, frozen=True, kw_only=True):

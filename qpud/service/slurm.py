@@ -9,8 +9,8 @@ from qpud.core import verbs
 from qpud.core.errors import BadRequest, Forbidden, Unavailable
 from qpud.core.policy import SlurmUnavailable
 from qpud.core.reservations import DUTY_PREFIX
-from qpud.core.slurm import SlurmJob, job_number, lease, looks_like_a_job, queue_fed_by
-from qpud.site.slurm import Slurm, SlurmAway
+from qpud.core.slurm import SlurmAway, SlurmJob, job_number, lease, looks_like_a_job, queue_fed_by
+from qpud.site.slurm import Slurm
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):

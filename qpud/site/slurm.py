@@ -20,13 +20,15 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from qpud.core.errors import Unavailable
-from qpud.core.slurm import SlurmJob, units_of
+from qpud.core.slurm import SlurmAway, SlurmJob, units_of
+from qpud.site.slurmrest import SlurmRest
 
 log = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 2.0
 """For one answer, all its processes together."""
+REST_SECONDS = 1.0
+"""Of these, for slurmrestd: the rest is squeue's."""
 RETRY_SECONDS = 5.0
 """Between two attempts to reach a Slurm that did not answer."""
 REMEMBERED_SECONDS = 5.0
@@ -42,10 +44,6 @@ _UNKNOWN_JOB = "Invalid job id"
 T = TypeVar("T")
 
 
-class SlurmAway(Unavailable):
-    """Slurm did not answer: nothing is known, neither that a job runs nor that it does not."""
-
-
 class _Answer(NamedTuple):
     code: int
     out: str
@@ -58,9 +56,12 @@ class Slurm:
     Args:
         conf: slurm.conf; None for Slurm's own.
         pulse: Monotonic seconds.
+        rest: slurmrestd's socket, for single jobs; None, or while it does not answer: squeue.
     """
 
-    def __init__(self, conf: Path | None, pulse: Callable[[], float]) -> None:
+    def __init__(self, conf: Path | None, pulse: Callable[[], float], rest: Path | None = None) -> None:
+        self._rest = None if rest is None else SlurmRest(rest)
+        self._is_rest_away = False
         self._environment = _environment(conf)
         self._pulse = pulse
         self._turn = asyncio.Semaphore(MOST_AT_ONCE)
@@ -98,6 +99,23 @@ class Slurm:
         self._known[job.id] = (self._pulse(), job)
 
     async def _job(self, number: int) -> SlurmJob | None:
+        if self._rest is None:
+            return await self._job_by_squeue(number)
+        try:
+            async with asyncio.timeout(REST_SECONDS):
+                job = await self._rest.job(number)
+        except (SlurmAway, TimeoutError) as failure:
+            self._log_rest(str(failure) or f"no answer within {REST_SECONDS:g} s")
+            return await self._job_by_squeue(number)
+        self._log_rest("")
+        return job
+
+    def _log_rest(self, why: str) -> None:
+        if why and not self._is_rest_away:
+            log.warning("slurmrestd does not serve, squeue is asked instead", extra={"why": why})
+        self._is_rest_away = bool(why)
+
+    async def _job_by_squeue(self, number: int) -> SlurmJob | None:
         rows = await self._squeue(_FORMAT, "-j", str(number)) or []
         found = [row for row in rows if row[0] == str(number)]  # an array's id brings all its tasks
         if len(found) != 1:

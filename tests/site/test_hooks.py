@@ -255,3 +255,17 @@ def test_a_node_without_the_socket_does_it_all_by_munge(hooked: Hooked) -> None:
         assert len(hooked.site.get("/v1/jobs", session=session["id"])["jobs"]) == 1
         hooked.cluster.cancel(job)
         hooked.expect_nothing_left(job)
+
+
+@pytest.mark.client
+def test_the_pulser_shim_runs_with_nothing_but_what_the_hooks_set(hooked: Hooked) -> None:
+    script = hooked.folder / "out" / "shim.py"
+    script.write_text(
+        "import os; from qpud_pulser import QpudConnection\n"
+        "print(*QpudConnection().fetch_available_devices(), 'QPUD_TOKEN' in os.environ)\n"
+    )
+    path = f"PYTHONPATH={ROOT / 'sdk_shims' / 'pulser'}"
+    assert (
+        hooked.run_to_the_end(f"{path} {venvs.python_of('qrmi')} -B {script} 2>/dev/null", "--qpu=EMU_MPS")
+        == "EMU_MPS False\n"
+    )

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
+from qpud.core.slurm import SlurmAway
 from qpud.site import slurm as site_slurm
-from qpud.site.slurm import PATIENCE_SECONDS, RETRY_SECONDS, Slurm, SlurmAway
+from qpud.site.slurm import PATIENCE_SECONDS, RETRY_SECONDS, Slurm
 from tests.site.cluster import Cluster
 
 pytestmark = pytest.mark.slurm
