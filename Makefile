@@ -9,10 +9,10 @@ LINTED := qpud tests packaging sdk_shims
 # Unit tests: those that start nothing and take no fuzzer's time.
 UNIT := $(addprefix tests/,core config store site api simulate) \
 	--ignore tests/api/test_bodies.py --ignore tests/simulate/test_oracles.py \
-	-m 'not worker and not pyz and not munge and not prometheus and not client'
+	-m 'not worker and not pyz and not munge and not slurm and not prometheus and not client'
 
 .DEFAULT_GOAL := help
-.PHONY: run test check lint unit bench pyz setup clean help
+.PHONY: run test check lint unit bench pyz spank setup clean help
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -41,6 +41,8 @@ bench: setup pyz ## the figures of README.md, each as a ratio within one run
 
 pyz: dist/.built ## dist/qpud-VERSION-cpXY-PLATFORM.pyz, the one file that a site copies
 
+spank: dist/qpud_spank.so ## dist/qpud_spank.so, Slurm's options --qpu, --qpu-hint, --qpu-share; needs gcc and Slurm's headers
+
 setup: .venv/dev/.ready .venv/worker/.ready ## the environments of daemon and worker, in .venv
 
 clean: ## remove what was built; the environments stay (rm -r .venv)
@@ -53,3 +55,8 @@ clean: ## remove what was built; the environments stay (rm -r .venv)
 dist/.built: $(SOURCES) pyproject.toml packaging/constraints.txt | .venv/dev/.ready
 	@$(DEV) packaging/zipapp/build.py dist
 	@touch $@
+
+# SLURM_CFLAGS=-I/opt/slurm/include for a Slurm that is not where the compiler looks.
+dist/qpud_spank.so: packaging/slurm/qpud_spank.c
+	@mkdir -p dist
+	@$(CC) -std=c11 -O2 -Wall -Wextra -Werror -fPIC -shared $(SLURM_CFLAGS) -o $@ $<

@@ -14,6 +14,7 @@ from qpud.core.forecaster import Forecaster
 from qpud.core.policy import Policy
 from qpud.drivers.base import DeviceSpec, Driver
 from qpud.drivers.validator import Validator
+from qpud.site.slurm import Slurm
 from qpud.store.store import Store
 from qpud.telemetry.metrics import Metrics
 
@@ -72,6 +73,8 @@ class Context:
         wake: Tells the scheduler that a resource's queue, or the resource itself, changed.
         touch: Tells the reaper that a session may expire earlier than it thinks.
         redate: Tells the calendar that reservations changed.
+        expect: Tells the sweep that a session was opened, whose Slurm job will end.
+        slurm: Asks Slurm about its jobs; None without SlurmLookup.
         names: User name of a uid.
         forecaster: When jobs will start and end.
         groups: Names of the groups of a uid; may block, so it is called in a thread.
@@ -96,6 +99,8 @@ class Context:
     wake: Callable[[str], None] = lambda _resource: None
     touch: Callable[[], None] = lambda: None
     redate: Callable[[], None] = lambda: None
+    expect: Callable[[], None] = lambda: None
+    slurm: Slurm | None = None
     groups: Callable[[int], tuple[str, ...]] = lambda _user_id: ()
     heartbeat: Callable[[], float] = lambda: 0.0
     urls: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""The composition root: one process, one root TaskGroup for HTTP server, scheduler and reaper.
+"""The composition root: one process, one root TaskGroup for HTTP server, scheduler, reaper and sweep.
 
 If one of them dies, the process dies and systemd restarts it: a daemon that answers with a dead scheduler is the
 failure to avoid. This file alone handles signals; nothing happens at import.
@@ -30,7 +30,7 @@ from qpud.config.rule import load_rule
 from qpud.context import Context
 from qpud.core.book import Book
 from qpud.core.errors import QpudError
-from qpud.core.policy import AuthType, Policy, UnixListen
+from qpud.core.policy import AuthType, DaemonPolicy, Policy, UnixListen
 from qpud.core.tally import day_start
 from qpud.core.usage import last_reset, of_account, of_member, of_user
 from qpud.drivers.base import Driver
@@ -41,10 +41,12 @@ from qpud.scheduler import Scheduler
 from qpud.service import Service
 from qpud.service.calendar import Calendar
 from qpud.service.reaper import Reaper
+from qpud.service.sweep import Sweep
 from qpud.site.lacking import lacking
 from qpud.site.munge_process import MungeProcess
 from qpud.site.notify import Notifier
 from qpud.site.peer import Groups, bind_tcp, bind_unix, bound_at, unbind, user_id, user_name
+from qpud.site.slurm import Slurm
 from qpud.site.state import one_daemon
 from qpud.store.ledger import charged_since, hourly_usage
 from qpud.store.store import Snapshot, Store
@@ -98,6 +100,7 @@ async def _serve(policy: Policy, policy_path: Path | None) -> None:
         scheduler = Scheduler(context)
         reaper = Reaper(context, service)
         calendar = Calendar(context, service)
+        sweep = Sweep(context, service)
         with contextlib.suppress(QpudError):  # a full disk: the reaper tries again
             await service.stop_orphans()
         server = _server(stack, context, service)
@@ -107,6 +110,7 @@ async def _serve(policy: Policy, policy_path: Path | None) -> None:
             root.create_task(scheduler.run(snapshot.in_flight), name="scheduler")
             root.create_task(reaper.run(), name="reaper")
             root.create_task(calendar.run(), name="calendar")
+            root.create_task(sweep.run(), name="sweep")
             root.create_task(_serve_http(server), name="http")
             root.create_task(_announce(server, context, notifier), name="announce")
             root.create_task(_show_life(service, notifier), name="life")
@@ -146,6 +150,7 @@ async def _assemble(stack: AsyncExitStack, policy: Policy, path: Path | None) ->
         pulse=time.monotonic,
         names=user_name,
         groups=Groups(time.monotonic),
+        slurm=_slurm(policy.daemon),
         next_job_id=snapshot.last_job_id + 1,
         next_slice_id=snapshot.last_slice_id + 1,
     )
@@ -165,6 +170,12 @@ async def _recall_usage(context: Context) -> None:
         for name in (of_user(user), of_account(row.account), of_member(user, row.account)):
             context.book.usage.add(name, row.qpu_seconds, row.at)
     context.book.tally.restore(await charged_since(context.store, day_start(now)), now)
+
+
+def _slurm(daemon: DaemonPolicy) -> Slurm | None:
+    if not daemon.slurm_lookup:
+        return None
+    return Slurm(daemon.slurm_conf, time.monotonic, daemon.slurm_rest_socket)
 
 
 def _database(state: Path) -> Path:

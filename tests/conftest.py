@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.site.cluster import Cluster, running_cluster
+
 ROOT = Path(__file__).resolve().parent.parent
 REQUIRE_ALL = bool(os.environ.get("QPUD_REQUIRE_ALL"))
 PATIENCE_SECONDS = 5.0
@@ -37,6 +39,19 @@ def worker_python() -> Path:
     if not python.exists():
         pytest.skip(f"no worker interpreter {python}: make setup")
     return python
+
+
+@pytest.fixture(scope="session")
+def cluster_of_the_session() -> Iterator[Cluster]:
+    with running_cluster() as running:
+        yield running
+
+
+@pytest.fixture
+def cluster(cluster_of_the_session: Cluster) -> Iterator[Cluster]:
+    """A real Slurm without jobs; its controller is up again afterwards."""
+    yield cluster_of_the_session
+    cluster_of_the_session.cancel_all()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -70,7 +70,7 @@ class SessionAsk(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SessionView(msgspec.Struct, frozen=True, kw_only=True):
-    """A session. `close_reason` is manual, idle_timeout or max_lifetime_expired."""
+    """A session. `close_reason` is manual, idle_timeout, max_lifetime_expired or slurm_job_ended."""
 
     id: str
     user: str

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
+from pathlib import Path
 from typing import TypeVar
 
 from qpud.cli.client import Client
@@ -24,10 +25,23 @@ def with_client(verb: Callable[[Client, argparse.Namespace], int]) -> Callable[[
 
     def run(args: argparse.Namespace) -> int:
         where = places(args.socket, args.url, os.environ)
-        with closing(Client(where, os.environ.get("QPUD_TOKEN") or None)) as client:
+        with closing(Client(where, session_token(os.environ))) as client:
             return verb(client, args)
 
     return run
+
+
+def session_token(environ: Mapping[str, str]) -> str | None:
+    """The token of QPUD_TOKEN, else what the file of QPUD_TOKEN_FILE holds (in a Slurm job); None without either."""
+    if token := environ.get("QPUD_TOKEN"):
+        return token
+    if not (named := environ.get("QPUD_TOKEN_FILE")):
+        return None
+    try:
+        return Path(named).read_text(encoding="utf-8").strip() or None
+    except (OSError, UnicodeDecodeError) as why:
+        note(f"QPUD_TOKEN_FILE {named} cannot be read: {getattr(why, 'strerror', why)}")
+        return None
 
 
 def persistently(call: Callable[[], T], what: str) -> T:

@@ -7,7 +7,20 @@ from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from qpud import __version__
-from qpud.cli import acct, admin, backup, install, jobs, reservation, run, serve, shares, simulate, submit
+from qpud.cli import (
+    acct,
+    admin,
+    backup,
+    install,
+    jobs,
+    reservation,
+    run,
+    serve,
+    shares,
+    simulate,
+    slurm,
+    submit,
+)
 from qpud.cli.exits import MEANINGS, Exit
 
 DESCRIPTION = "qpud: the scheduler between Slurm and a quantum processor."
@@ -51,6 +64,7 @@ def build() -> argparse.ArgumentParser:
     simulate.add(verbs, reach)
     backup.add(verbs, reach)
     install.add(verbs, reach)
+    slurm.add(verbs, reach)
     return parser
 
 

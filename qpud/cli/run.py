@@ -7,34 +7,21 @@ import os
 import subprocess
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from typing import Any
 
-from qpud.cli.client import Client, segment
+from qpud.cli.client import Client
 from qpud.cli.connect import with_client
+from qpud.cli.environment import Ticket, environment, prefix_of
 from qpud.cli.exits import Exit, Stop
 from qpud.cli.foreground import run_in_foreground
 from qpud.cli.serve import Verbs
 from qpud.cli.submit import add_session_options, close_session, open_session, session_terms
 
-LIST_SEPARATOR = ","
-UNLIMITED_SECONDS = 4294967295  # what the SPANK plugin of QRMI writes for a job without a time limit
 EPILOG = """\
 Opens a session, runs CMD in the foreground and closes the session again, which cancels what CMD left unfinished.
-Exits with CMD's own code, 128 + N if signal N ended it. With QPUD_TOKEN set and nothing asked of a session,
-CMD uses that session, which stays open.
+Exits with CMD's own code, 128 + N if signal N ended it. With QPUD_TOKEN or QPUD_TOKEN_FILE set (a Slurm
+job) and nothing asked of a session, CMD uses that session, which stays open.
 """
-
-
-class Ticket(NamedTuple):
-    """What a command needs to reach one resource in one session."""
-
-    resource: str
-    url: str  # of the daemon, without prefix
-    prefix: str  # "" for the default resource
-    socket: str | None
-    token: str
-    batch_job: str  # what QRMI's acquire() names, to get this very session
 
 
 def add(verbs: Verbs, reach: argparse.ArgumentParser) -> None:
@@ -52,14 +39,14 @@ def run(client: Client, args: argparse.Namespace) -> int:
     if not command:
         raise Stop("run needs a command, as in `qpud run --qpu=EMU_MPS -- python script.py`", Exit.USAGE)
     info = client.get("/v1/info")
-    resource = _resource(info, args.qpu or os.environ.get("QPUD_QPU"))
-    url = _url(client, info)
-    prefix = "" if resource == info["default_resource"] else f"/r/{segment(resource)}"
+    resource = resource_named(info, args.qpu or os.environ.get("QPUD_QPU"))
+    url = url_of(client, info)
+    reached = {resource: prefix_of(resource, info["default_resource"])}
     socket = str(client.place.socket) if client.place.socket else None
     if client.token and not session_terms(args):
-        ticket = Ticket(resource, url, prefix, socket, client.token, _batch_job())
+        ticket = Ticket(reached, url, socket, client.token, _batch_job(), os.getuid())
         return run_in_foreground(lambda: _start(command, ticket), lambda: None)
-    return _run_in_own_session(args, client, command, Ticket(resource, url, prefix, socket, "", _own_batch_job()))
+    return _run_in_own_session(args, client, command, Ticket(reached, url, socket, "", _own_batch_job(), os.getuid()))
 
 
 def _run_in_own_session(args: argparse.Namespace, client: Client, command: Sequence[str], ticket: Ticket) -> int:
@@ -85,7 +72,8 @@ def _own_batch_job() -> str:
     return f"{slurm_job}.{mark}" if slurm_job else mark
 
 
-def _resource(info: Mapping[str, Any], asked: str | None) -> str:
+def resource_named(info: Mapping[str, Any], asked: str | None) -> str:
+    """The resource asked for, else the daemon's default. Raises: Stop (NOT_FOUND)."""
     names = [one["name"] for one in info["resources"]]
     if asked is None:
         return str(info["default_resource"])
@@ -94,8 +82,8 @@ def _resource(info: Mapping[str, Any], asked: str | None) -> str:
     raise Stop(f"there is no resource {asked}; this daemon serves {', '.join(names)}", Exit.NOT_FOUND)
 
 
-def _url(client: Client, info: Mapping[str, Any]) -> str:
-    """SDKs speak TCP only."""
+def url_of(client: Client, info: Mapping[str, Any]) -> str:
+    """The daemon's TCP address: SDKs speak nothing else. Raises: Stop, if it listens on none."""
     known: list[str | None] = [client.place.url, *info.get("urls", []), os.environ.get("QPUD_URL")]
     found = next((url for url in known if url), None)
     if found is None:
@@ -110,42 +98,3 @@ def _start(command: Sequence[str], ticket: Ticket) -> subprocess.Popen[bytes]:
         raise Stop(f"{command[0]}: command not found", Exit.NO_COMMAND) from None
     except OSError as why:
         raise Stop(f"{command[0]}: {why.strerror}", Exit.NOT_EXECUTABLE) from None
-
-
-def environment(ticket: Ticket, inherited: Mapping[str, str]) -> dict[str, str]:
-    """What QRMI, Pulser's QRMI connection and the shims read; nothing of it is ever on a command line.
-
-    Names are those of QRMI 0.26 and its SPANK plugin. The list variables exist under both prefixes because older
-    clients read only SLURM_JOB_*. NO_PROXY, because QRMI would send credentials for 127.0.0.1 to a proxy.
-    """
-    name = ticket.resource
-    lists = {"QPU_RESOURCES": name, "QPU_TYPES": "pasqal-local"}
-    return {
-        **({"QPUD_SOCKET": ticket.socket} if ticket.socket else {}),
-        "QPUD_URL": ticket.url,
-        "QPUD_TOKEN": ticket.token,
-        "QPUD_QPU": name,
-        **{f"{prefix}_JOB_{key}": value for prefix in ("QRMI", "SLURM") for key, value in lists.items()},
-        "QRMI_JOB_UID": str(os.getuid()),
-        "QRMI_JOB_ID": ticket.batch_job,
-        f"{name}_QRMI_WARDEN_URL": _with_token(ticket.url, ticket.token) + ticket.prefix,
-        f"{name}_QRMI_JOB_ACQUISITION_TOKEN": ticket.token,
-        f"{name}_QRMI_JOB_TIMEOUT_SECONDS": str(UNLIMITED_SECONDS),
-        **_without_proxy(ticket.url, inherited),
-    }
-
-
-def _with_token(url: str, token: str) -> str:
-    """QRMI has munge or nothing to prove its caller; as user:password it sends the token as Basic."""
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://qpud:{segment(token)}@{rest}"
-
-
-def _without_proxy(url: str, inherited: Mapping[str, str]) -> dict[str, str]:
-    hosts = ["127.0.0.1", "localhost", urlsplit(url).hostname or ""]
-    both = {}
-    for variable in ("NO_PROXY", "no_proxy"):
-        given = inherited.get(variable, "").split(LIST_SEPARATOR)
-        kept = dict.fromkeys(host.strip() for host in [*given, *hosts] if host.strip())
-        both[variable] = LIST_SEPARATOR.join(kept)
-    return both

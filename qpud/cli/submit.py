@@ -21,10 +21,10 @@ from qpud.cli.wait import wait_for
 
 HINTS = ("qc-heavy", "cc-heavy", "qc-balanced")
 EPILOG = """\
-With QPUD_TOKEN (inside `qpud run` or a Slurm job) the jobs belong to that session. Without it, or where something is
-asked of the session, one of its own is opened: --wait closes it at the end, otherwise it closes by itself after its
-jobs have ended and SessionIdleTimeout has passed. Ctrl-C during --wait leaves the jobs running and says how to come
-back.
+With QPUD_TOKEN (inside `qpud run`) or QPUD_TOKEN_FILE (in a Slurm job) the jobs belong to that session. Without them,
+or where something is asked of the session, one of its own is opened: --wait closes it at the end, otherwise it closes
+by itself after its jobs have ended and SessionIdleTimeout has passed. Ctrl-C during --wait leaves the jobs running and
+says how to come back.
 """
 
 

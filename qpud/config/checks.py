@@ -10,7 +10,7 @@ from qpud.config.mistakes import Findings, nearest, without_password
 from qpud.config.rule import load_rule
 from qpud.config.values import is_loopback, write_duration, write_listen
 from qpud.core.errors import Invalid
-from qpud.core.policy import AuthType, DriverKind, Policy, ResourcePolicy, TcpListen, UnixListen
+from qpud.core.policy import AuthType, DriverKind, OpenSessions, Policy, ResourcePolicy, TcpListen, UnixListen
 from qpud.core.schedulers import BUILT_IN
 
 _SHELL_NAME = re.compile(r"^[A-Za-z_]\w*$", re.ASCII)
@@ -108,6 +108,10 @@ def _listen_warnings(policy: Policy) -> list[str]:
     ]
     if not any(isinstance(listen, UnixListen) for listen in policy.daemon.listen):
         found.append("Listen names no Unix socket: nobody can administer the daemon.")
+    if policy.daemon.slurm_lookup and policy.daemon.open_sessions is OpenSessions.ANY:
+        found.append(
+            "SlurmLookup = yes while OpenSessions is any: who names no Slurm job chooses queue and share himself."
+        )
     if policy.daemon.socket_mode & 0o007:
         found.append(f"SocketMode = {policy.daemon.socket_mode:04o} lets every user of this machine in.")
     return found

@@ -45,6 +45,13 @@ class OpenSessions(enum.StrEnum):
     ADMIN = "admin"  # root, AdminUsers and the Slurm hooks, for users
 
 
+class SlurmUnavailable(enum.StrEnum):
+    """What becomes of a session that names a Slurm job while slurmctld does not answer."""
+
+    REFUSE = "refuse"
+    LOWEST_QUEUE = "lowest-queue"  # one unit of the lowest tier, until Slurm can be asked
+
+
 class PreemptMode(enum.StrEnum):
     """What a job of this queue does when a higher tier waits."""
 
@@ -153,6 +160,27 @@ class DaemonPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     open_sessions: Annotated[
         OpenSessions, Key("Who may open sessions: any (users their own) or admin (root, AdminUsers, Slurm hooks)")
     ] = OpenSessions.ANY
+    slurm_lookup: Annotated[
+        bool,
+        Key(
+            "Whether a session that names a Slurm job takes user, queue, share, account, nodes and end from Slurm",
+            restart=True,
+        ),
+    ] = False
+    slurm_conf: Annotated[
+        Path | None, Key("slurm.conf of the cluster that SlurmLookup asks; empty: Slurm's own", restart=True)
+    ] = None
+    slurm_rest_socket: Annotated[
+        Path | None,
+        Key("Unix socket of a slurmrestd that SlurmLookup asks first; empty: squeue alone", restart=True),
+    ] = None
+    slurm_unavailable: Annotated[
+        SlurmUnavailable, Key("While Slurm does not answer, sessions of Slurm jobs: refuse or lowest-queue")
+    ] = SlurmUnavailable.REFUSE
+    slurm_grace_time: Annotated[
+        float,
+        Key("A session outlives the time limit of its Slurm job by this", unit=Unit.SECONDS, at_least=0),
+    ] = 60.0
     state_save_location: Annotated[Path, Key("Folder of the database; only the daemon may read it", restart=True)] = (
         Path("/var/lib/qpud")
     )

@@ -28,6 +28,7 @@ class CloseReason(enum.StrEnum):
     MANUAL = "manual"
     IDLE = "idle_timeout"
     LIFETIME = "max_lifetime_expired"
+    SLURM = "slurm_job_ended"
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +54,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: float
     closed_at: float | None = None
     close_reason: CloseReason | None = None
+    slurm_started_at: float | None = None  # of the run that Slurm vouched for; None where it was not asked
 
     @property
     def is_open(self) -> bool:

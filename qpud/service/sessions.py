@@ -8,6 +8,7 @@ import logging
 import secrets
 from collections import Counter
 from functools import partial
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -18,7 +19,8 @@ from qpud.core.identity import Identity, Proof
 from qpud.core.job import Reason
 from qpud.core.policy import OpenSessions
 from qpud.core.session import SHARE_UNITS, TOKEN_PREFIX, CloseReason, Session
-from qpud.service import admission
+from qpud.core.slurm import has_ended, job_number
+from qpud.service import admission, slurm
 from qpud.service.base import token_hash
 from qpud.service.ending import EndingVerbs
 from qpud.store import queries
@@ -39,13 +41,18 @@ class SessionVerbs(EndingVerbs):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self._tokens = Counter(context.book.tokens.values())  # by open session
+        self._turns: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()  # by Slurm job
 
     async def open_session(self, who: Identity, ask: verbs.OpenSession) -> verbs.Grant:
         """Open a session, or return the open one of the same user and Slurm job with one more token.
 
+        With SlurmLookup, a session that names a Slurm job is on Slurm's terms, whatever the client asks.
+
         Raises:
             Forbidden: The caller may not open sessions, or not for that user; the queue is closed to the user, his
-                groups or the account; the account is a duty's, and the caller no administrator.
+                groups or the account; the account is a duty's, and the caller no administrator; the Slurm job does
+                not run, or is another user's.
+            Unavailable: Slurm does not answer, and SlurmUnavailable is refuse.
             Invalid: No such queue, or a share outside 1 … 10.
             Conflict: The open session of that Slurm job has another share or queue.
             LimitExceeded: The user has 1000 open sessions, or the session 100 tokens.
@@ -53,19 +60,27 @@ class SessionVerbs(EndingVerbs):
         user_id = who.user_id if ask.user_id is None else ask.user_id
         self._check_user(who, user_id)
         self._check_ask(ask)
+        terms = await slurm.terms(self._context, user_id, ask)
+        if terms.number is None:
+            return await self._open(who, user_id, terms)
+        async with self._turns.setdefault(terms.number, asyncio.Lock()):  # its sessions divide its units
+            return await self._open(who, user_id, slurm.with_units_left(self._context, user_id, terms))
+
+    async def _open(self, who: Identity, user_id: int, terms: slurm.Terms) -> verbs.Grant:
+        ask = terms.ask
         with_token = ask.with_token and (who.proof is not Proof.MUNGE or user_id == who.user_id)
-        found = self._found(user_id, ask)
+        found = await self._found(user_id, terms)
         if found is not None:
             with contextlib.suppress(Forbidden):  # it ended just now: open another one
                 return await self._grant(found, created=False, with_token=with_token)
-        self._check_may_open(who)
+        self._check_may_open(who, is_vouched=terms.job is not None)
         await self._check_access(who, user_id, ask)
         try:
-            grant = await self._grant(self._new_session(user_id, ask), created=True, with_token=with_token)
+            grant = await self._grant(self._new_session(user_id, terms), created=True, with_token=with_token)
             _record("session opened for another user", who, grant.session)
             return grant
         except Conflict:  # two opened the same Slurm job's session at once: the other one won
-            if (found := self._found(user_id, ask)) is None:
+            if (found := await self._found(user_id, terms)) is None:
                 raise
         return await self._grant(found, created=False, with_token=with_token)
 
@@ -114,6 +129,7 @@ class SessionVerbs(EndingVerbs):
         def then(_is_first: bool) -> None:
             context.book.remove_session(session.id)
             self._tokens.pop(session.id, None)
+            self._forget_slurm_job(session)
             context.metrics.sessions(len(context.book.sessions))
             if self.policy.daemon.scheduler_type == "exclusive":  # others wait for its end, not only for its jobs'
                 for resource in context.book.flights:
@@ -126,6 +142,11 @@ class SessionVerbs(EndingVerbs):
             context.touch()  # the reaper goes on where this caller stops
             raise
         return closed if is_first else await queries.session(context.store, session.id) or closed
+
+    def _forget_slurm_job(self, session: Session) -> None:
+        number = job_number(session.slurm_job_id)
+        if self._context.slurm is not None and number is not None:
+            self._context.slurm.forget(number)
 
     async def stop_orphans(self) -> None:
         """Cancel unfinished jobs of sessions that have ended: a crash or a full disk came between the two."""
@@ -156,10 +177,10 @@ class SessionVerbs(EndingVerbs):
         if user_id != who.user_id and not who.may_open_for_others:
             raise Forbidden(f"user {who.user} may not open a session for uid {user_id}, only for himself")
 
-    def _check_may_open(self, who: Identity) -> None:
+    def _check_may_open(self, who: Identity, *, is_vouched: bool) -> None:
         if who.may_open_for_others:
             return
-        if self.policy.daemon.open_sessions is OpenSessions.ADMIN:
+        if not is_vouched and self.policy.daemon.open_sessions is OpenSessions.ADMIN:
             raise Forbidden(
                 f"user {who.user} may not open sessions: OpenSessions=admin leaves it to Slurm and administrators"
             )
@@ -185,8 +206,8 @@ class SessionVerbs(EndingVerbs):
             if not (text or "").isprintable():
                 raise BadRequest(f"the {what} has unprintable characters")
 
-    def _new_session(self, user_id: int, ask: verbs.OpenSession) -> Session:
-        now = self._context.clock()
+    def _new_session(self, user_id: int, terms: slurm.Terms) -> Session:
+        ask, now = terms.ask, self._context.clock()
         return Session(
             id=new_uuid(),
             user_id=user_id,
@@ -201,14 +222,19 @@ class SessionVerbs(EndingVerbs):
             nodes=ask.nodes or 1,
             opened_at=now,
             last_used_at=now,
-            expires_at=now + self.policy.daemon.session_max_lifetime,
+            expires_at=terms.expires_at,
+            slurm_started_at=terms.started_at,
         )
 
-    def _found(self, user_id: int, ask: verbs.OpenSession) -> Session | None:
-        """The open session of the same user and Slurm job. Raises: Conflict."""
-        found = None if ask.slurm_job_id is None else self._context.book.session_of(user_id, ask.slurm_job_id)
-        if found is not None:
-            _check_same(found, ask)
+    async def _found(self, user_id: int, terms: slurm.Terms) -> Session | None:
+        """The open session of the same user and Slurm job, of this run of the job. Raises: Conflict."""
+        name = terms.ask.slurm_job_id
+        found = None if name is None else self._context.book.session_of(user_id, name)
+        if found is None or terms.number is None:
+            return None if found is None else _same(found, terms.ask)
+        if terms.job is not None and has_ended(found, terms.job):
+            await self.end_session(found, CloseReason.SLURM)
+            return None
         return found
 
     async def _grant(self, session: Session, *, created: bool, with_token: bool) -> verbs.Grant:
@@ -225,6 +251,7 @@ class SessionVerbs(EndingVerbs):
         if created:
             book.add_session(session)
             self._context.touch()
+            self._context.expect()
         if session.id in book.sessions and hashed is not None:
             book.tokens[hashed] = session.id
             self._tokens[session.id] += 1
@@ -248,8 +275,9 @@ def _store_grant(transaction: Transaction, *, session: Session, token: bytes | N
         sql.insert_token(transaction, token, session.id)
 
 
-def _check_same(found: Session, ask: verbs.OpenSession) -> None:
+def _same(found: Session, ask: verbs.OpenSession) -> Session:
     same_share = ask.share in (None, found.share)
     same_queue = ask.queue in (None, found.queue)
     if not (same_share and same_queue):
         raise Conflict("An active session already exists for this scheduler job with different parameters.")
+    return found

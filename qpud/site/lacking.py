@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import grp
 import os
+import shutil
 from pathlib import Path
 
-from qpud.core.policy import Policy, ResourcePolicy
+from qpud.core.policy import DaemonPolicy, Policy, ResourcePolicy
 from qpud.site.peer import user_id
 
 
 def lacking(policy: Policy) -> list[str]:
-    """Users, group and interpreter that this machine lacks, one sentence each.
+    """Users, group, interpreter and Slurm's programs that this machine lacks, one sentence each.
 
     Files are not opened: the daemon's user may read what the one who checks may not.
     """
@@ -23,7 +24,19 @@ def lacking(policy: Policy) -> list[str]:
         found.append(f"SocketGroup = {daemon.socket_group}: this machine has no such group.")
     if daemon.worker_python is not None and _is_missing(daemon.worker_python):
         found.append(f"WorkerPython = {daemon.worker_python}: there is no such file.")
+    found += _of_slurm(daemon) if daemon.slurm_lookup else []
     return found + [sentence for resource in policy.resources.values() for sentence in _of(resource)]
+
+
+def _of_slurm(daemon: DaemonPolicy) -> list[str]:
+    found = [
+        f"SlurmLookup = yes: this machine has no {program} on its PATH."
+        for program in ("squeue", "scontrol")
+        if shutil.which(program) is None
+    ]
+    if daemon.slurm_conf is not None and _is_missing(daemon.slurm_conf):
+        found.append(f"SlurmConf = {daemon.slurm_conf}: there is no such file.")
+    return found
 
 
 def _of(resource: ResourcePolicy) -> list[str]:

@@ -165,7 +165,11 @@ CREATE TABLE reservations (
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS = (_V1, _V2)
+_V3 = """
+ALTER TABLE sessions ADD COLUMN slurm_started_at REAL;
+"""
+
+MIGRATIONS = (_V1, _V2, _V3)
 
 
 def schema_of(connection: sqlite3.Connection) -> int:

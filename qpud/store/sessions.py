@@ -42,6 +42,16 @@ def close(connection: sqlite3.Connection, session: Session) -> bool:
     return cursor.rowcount == 1
 
 
+def set_lease(
+    connection: sqlite3.Connection, session_id: str, expires_at: float, slurm_started_at: float | None
+) -> None:
+    """Store when an open session expires by now, and which run of its Slurm job it belongs to."""
+    connection.execute(
+        "UPDATE sessions SET expires_at = ?, slurm_started_at = ? WHERE id = ? AND closed_at IS NULL",
+        (expires_at, slurm_started_at, session_id),
+    )
+
+
 def delete_tokens(connection: sqlite3.Connection, session_id: str) -> None:
     """Make every token of a session worthless."""
     connection.execute("DELETE FROM tokens WHERE session_id = ?", (session_id,))

@@ -1,8 +1,8 @@
 """Pulser on qpud: `QPUBackend(sequence, QpudConnection())` and nothing else changes.
 
-One file to copy beside a script; needs Pulser and the standard library. `qpud run --qpu=NAME -- python script.py`
-tells it where the daemon is (QPUD_URL), as whom to speak (QPUD_TOKEN) and which resource to use (QPUD_QPU). What
-qpud refuses is raised with qpud's own sentence.
+One file to copy beside a script; needs Pulser and the standard library. `qpud run --qpu=NAME -- python script.py`, or
+Slurm in a job with `--qpu=NAME`, tells it where the daemon is (QPUD_URL), as whom to speak (QPUD_TOKEN, or a file in
+QPUD_TOKEN_FILE) and which resource to use (QPUD_QPU). What qpud refuses is raised with qpud's own sentence.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote
@@ -37,6 +38,17 @@ class QpudError(Exception):
     """What qpud refused, in its own sentence."""
 
 
+def _session_token() -> str:
+    """The token that `qpud run` sets, or that Slurm laid in a file; "" without either."""
+    named = os.environ.get("QPUD_TOKEN_FILE")
+    if os.environ.get("QPUD_TOKEN") or not named:
+        return os.environ.get("QPUD_TOKEN", "")
+    try:
+        return Path(named).read_text(encoding="utf-8").strip()
+    except OSError as why:
+        raise QpudError(f"QPUD_TOKEN_FILE {named} cannot be read: {why.strerror}") from None
+
+
 class _NoRedirect(HTTPRedirectHandler):
     """urllib would send the token wherever a redirect points."""
 
@@ -50,14 +62,14 @@ class QpudConnection(RemoteConnection):
     Args:
         qpu: Name of the resource, as in `--qpu=NAME`. Default: QPUD_QPU, else the daemon's default resource.
         url: Address of the daemon. Default: QPUD_URL.
-        token: Token of a session. Default: QPUD_TOKEN.
+        token: Token of a session. Default: QPUD_TOKEN, else what the file QPUD_TOKEN_FILE holds.
     """
 
     def __init__(self, qpu: str | None = None, url: str | None = None, token: str | None = None) -> None:
         self._url = (url or os.environ.get("QPUD_URL", "")).rstrip("/")
         if not self._url:
             raise QpudError("QPUD_URL is not set: start the script with `qpud run --qpu=NAME -- python …`")
-        self._token = token or os.environ.get("QPUD_TOKEN", "")
+        self._token = token or _session_token()
         self._qpu = qpu or os.environ.get("QPUD_QPU") or self._get("/v1/resources")["default"]
         self._built: dict[str, Sequence] = {}  # what each job of this connection runs, by job id
 

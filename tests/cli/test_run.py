@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from qpud.cli.run import Ticket, environment
+from qpud.cli.environment import Ticket, environment
 
 DUMP = "import json, os; print(json.dumps(dict(os.environ)))"
 RESOURCES = [{"name": "FRESNEL"}, {"name": "EMU_MPS"}]
@@ -60,7 +60,7 @@ def test_another_resource_has_a_prefix_in_its_url(qpud: Any, ready: Any) -> None
 
 
 def test_proxies_are_kept_away_from_the_daemon() -> None:
-    ticket = Ticket("A", "http://node:8006", "", None, "t", "1")
+    ticket = Ticket({"A": ""}, "http://node:8006", None, "t", "1", 1000)
     env = environment(ticket, {"NO_PROXY": "example.org, 127.0.0.1"})
     assert env["NO_PROXY"] == "example.org,127.0.0.1,localhost,node"
     assert env["no_proxy"] == "127.0.0.1,localhost,node"

@@ -332,6 +332,7 @@ def test_the_defaults_give_no_warning() -> None:
         ("[qpud]\nListen = unix:/a, http://0.0.0.0:80\n", "can be reached from other machines while AuthType is none"),
         ("[qpud]\nListen = http://127.0.0.1:80\n", "nobody can administer"),
         ("[qpud]\nSocketMode = 0666\n", "lets every user of this machine in"),
+        ("[qpud]\nSlurmLookup = yes\n", "who names no Slurm job chooses queue and share himself"),
         ("[resource a-b]\nDriver = emulator\n", "cannot be set up from a shell"),
         ("[resource r]\nDriver = pasqal-qpu\nUrl = http://u:p@h\n", "holds a password"),
     ],

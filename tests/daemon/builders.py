@@ -31,6 +31,8 @@ from qpud.scheduler import Scheduler
 from qpud.service import Service
 from qpud.service.calendar import Calendar
 from qpud.service.reaper import Reaper
+from qpud.service.sweep import Sweep
+from qpud.site.slurm import Slurm
 from qpud.store.ledger import charged_since
 from qpud.store.store import Store
 from qpud.telemetry.metrics import Metrics
@@ -106,6 +108,7 @@ class Site:
         self.scheduler = Scheduler(context)
         self.reaper = Reaper(context, self.service)
         self.calendar = Calendar(context, self.service)
+        self.sweep = Sweep(context, self.service)
         self.root: asyncio.Task[None] | None = None
 
     @property
@@ -121,6 +124,7 @@ class Site:
             root.create_task(self.scheduler.run(left))
             root.create_task(self.reaper.run())
             root.create_task(self.calendar.run())
+            root.create_task(self.sweep.run())
 
     def start(self) -> None:
         self.root = asyncio.create_task(self.run())
@@ -219,6 +223,7 @@ async def a_life(
     workers: FakeWorkers | None = None,
     clock: Clock | None = None,
     drivers: dict[str, Driver] | None = None,
+    slurm: Slurm | None = None,
 ) -> Site:
     """A daemon on this database, not running yet."""
     policy = policy or a_policy()
@@ -236,6 +241,7 @@ async def a_life(
         metrics=Metrics(tuple(policy.resources), tuple(policy.queues)),
         clock=clock,
         pulse=time.monotonic,
+        slurm=slurm,
         names=lambda uid: f"user{uid}",
         next_job_id=snapshot.last_job_id + 1,
         next_slice_id=snapshot.last_slice_id + 1,

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -22,9 +23,13 @@ def test_a_policy_that_fits_the_machine_lacks_nothing(tmp_path: Path) -> None:
         ({"admin_users": ("root", "nobody-at-all")}, "AdminUsers names nobody-at-all"),
         ({"socket_group": "no-such-group"}, "SocketGroup = no-such-group"),
         ({"worker_python": Path("/nowhere/python")}, "WorkerPython = /nowhere/python"),
+        ({"slurm_lookup": True, "slurm_conf": Path("/nowhere/slurm.conf")}, "SlurmConf = /nowhere/slurm.conf"),
     ],
 )
-def test_what_the_machine_lacks_is_named(settings: dict[str, object], sentence: str) -> None:
+def test_what_the_machine_lacks_is_named(
+    settings: dict[str, object], sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda program: f"/usr/bin/{program}")
     [found] = lacking(policy_with(**settings))
     assert found.startswith(sentence)
 
@@ -33,3 +38,10 @@ def test_a_missing_token_file_is_named_with_its_resource() -> None:
     qpu = ResourcePolicy(name="QPU", driver=DriverKind.PASQAL_QPU, url="http://qpu", token_file=Path("/nowhere/token"))
     [found] = lacking(policy_with(qpu))
     assert found == "TokenFile = /nowhere/token of resource QPU: there is no such file."
+
+
+def test_slurms_programs_are_missed_only_where_slurm_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert lacking(policy_with()) == []
+    found = lacking(policy_with(slurm_lookup=True))
+    assert [sentence.split("no ")[1] for sentence in found] == ["squeue on its PATH.", "scontrol on its PATH."]
