@@ -166,7 +166,7 @@ async def test_a_requeued_job_loses_the_session_of_its_first_run(tmp_path: Path,
     job = cluster.start("sleep 300")
     async with a_slurm_site(tmp_path, cluster) as (site, pulse):
         first = await opened(site, job)
-        await requeue(cluster, job)
+        cluster.requeue(job)
         pulse.ahead += REMEMBERED_SECONDS
         second = await opened(site, job)
         assert (await site.service.get_session(ROOT, first.id)).close_reason is CloseReason.SLURM
@@ -178,16 +178,8 @@ async def test_the_sweep_finds_a_second_run(tmp_path: Path, cluster: Cluster) ->
     job = cluster.start("sleep 300")
     async with a_slurm_site(tmp_path, cluster) as (site, _):
         session = await opened(site, job)
-        await requeue(cluster, job)
+        cluster.requeue(job)
         assert await swept(site, session) is CloseReason.SLURM
-
-
-async def requeue(cluster: Cluster, job: int) -> None:
-    """Let a job run a second time; Slurm would wait two minutes."""
-    cluster.run("scontrol", "requeue", str(job))
-    cluster.wait(job, "PENDING")
-    cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now")
-    cluster.wait(job, "RUNNING")
 
 
 async def test_a_preempted_job_loses_its_session(tmp_path: Path, cluster: Cluster) -> None:
