@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -181,6 +183,17 @@ def test_a_daemon_that_is_down_drains_no_node_and_fails_no_job(hooked: Hooked) -
         hooked.site.start()
     assert "no qpud daemon answers" in written
     assert written.endswith("\nFRESNEL\n")
+    assert hooked.node_states() == {"idle"}
+
+
+def test_a_daemon_that_hangs_drains_no_node_and_fails_no_job(hooked: Hooked) -> None:
+    with hooked.replaced("hooks/slurm-hooks.conf", hooked.hooks_conf.replace("QPUD_PATIENCE=10", "QPUD_PATIENCE=1")):
+        os.kill(hooked.site.pid, signal.SIGSTOP)
+        try:
+            assert hooked.run_to_the_end("echo ran", "--qpu=FRESNEL") == "ran\n"
+            hooked.cluster.wait_idle()
+        finally:
+            os.kill(hooked.site.pid, signal.SIGCONT)
     assert hooked.node_states() == {"idle"}
 
 
