@@ -1,8 +1,8 @@
 # common.sh: read by each hook, which lies in the same folder. Slurm gives hooks no PATH.
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 export PATH
-conf=${0%/*}/slurm-hooks.conf
-[ -r "$conf" ] || conf=/etc/qpud/slurm-hooks.conf
+conf=/etc/qpud/slurm-hooks.conf
+[ -r "$conf" ] || conf=${0%/*}/slurm-hooks.conf
 [ -r "$conf" ] && [ -n "$SLURM_JOB_ID" ] || exit 0
 . "$conf"
 job=$QPUD_JOBS/$SLURM_JOB_ID

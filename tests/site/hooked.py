@@ -139,6 +139,10 @@ def _prepare(folder: Path, pyz: Path, worker_python: Path) -> Site:
     site = Site([str(pyz)], folder / "site", worker_python, SIMULATED + EMULATED, DAEMON.format(folder=folder))
     values = {"folder": folder, "socket": site.folder / "qpud.sock", "url": site.url}
     shutil.copytree(PIECES, folder / "hooks")
+    common = folder / "hooks" / "common.sh"
+    common.write_text(
+        common.read_text().replace("/etc/qpud/", f"{folder}/hooks/")
+    )  # not this machine's, if it has one
     (folder / "hooks" / "slurm-hooks.conf").write_text(HOOKS_CONF.format(**values))
     shutil.copy(pyz, folder / "qpud.pyz")
     shutil.copy(SEQUENCE, folder / "sequence.json")
