@@ -39,6 +39,9 @@ def bar(book: Book, job: Job, now: float) -> Reason:
 def _bar(book: Book, job: Job, outlook: Outlook | None) -> Reason:
     if outlook is not None and shots_before(book, job, outlook.window(book.sessions.get(job.session_id))) == 0:
         return Reason.RESERVED
+    queue = book.policy.queues.get(job.queue)
+    if queue is None or queue.max_jobs_per_user is None:  # most often: nothing is to be counted
+        return Reason.NONE
     return Reason.MAX_JOBS_PER_USER if is_barred(job, begun(book, job), book.policy) else Reason.NONE
 
 

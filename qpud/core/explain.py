@@ -68,6 +68,8 @@ def sentence(job: Job, book: Book, policy: Policy, now: float, word: Reason | No
         return f"runs on {job.resource}: {job.shots_done} of {job.shots} shots done"
     if word in (Reason.RESERVED, Reason.MAX_JOBS_PER_USER):
         return f"waits: {_about_bar(word, job, book, now)}"
+    if word is Reason.SHARE:
+        return f"waits: its session has had its share of {job.resource} for now, others of its tier are served first"
     return f"waits: {_about_resource(word, job, flight) or _about_others(job, book, policy)}"
 
 
@@ -100,8 +102,6 @@ def _about_resource(word: Reason, job: Job, flight: Flight) -> str:
 def _about_others(job: Job, book: Book, policy: Policy) -> str:
     order, current = book.pending[job.resource], book.current(job.resource)
     ahead = jobs_ahead(job, book, policy)
-    if order.is_ahead(job):
-        return f"its session has had its share of {job.resource} for now, others of its tier are served first"
     behind = f"behind {ahead} job{'s' * (ahead != 1)} of its tier or higher" if ahead else "next in line"
     if current is None:
         return f"{behind}, {job.resource} is about to be free"

@@ -206,7 +206,8 @@ class Prospect:
             return self._times(lane, first, ahead, ahead, ahead)
         turn = max(min(length, self._slice(job, lane)), lane.tier.quantum)
         middle = place.elapsed(ahead + turn / 2) - turn / 2
-        return self._times(lane, first, middle, place.elapsed(ahead + turn), ahead + turn / 2)
+        due = place.elapsed(ahead + turn) + _late(lane)
+        return self._times(lane, first, middle, due, ahead + turn / 2)
 
     def _end(self, job: Job, lane: _Lane, first: float, ahead: float, length: float) -> tuple[float, float]:
         place, whole = lane.place, ahead + length
@@ -217,7 +218,8 @@ class Prospect:
         turn = max(last, lane.tier.quantum)
         begin = whole - last
         middle = place.elapsed(begin + turn / 2) - turn / 2 + last
-        return self._times(lane, first, middle, place.elapsed(begin + turn) + last, whole)
+        due = place.elapsed(begin + turn) + _late(lane) + last
+        return self._times(lane, first, middle, due, whole)
 
     def _slice(self, job: Job, lane: _Lane) -> float:
         seconds = lane.slices.get(job.queue)
@@ -295,6 +297,11 @@ class Prospect:
                 f"higher tiers bring {100 * min(tier.newcomers.seconds, LARGEST_LOAD):.0f} % of the time more"
             )
         return ", ".join(parts)
+
+
+def _late(lane: _Lane) -> float:
+    """Seconds by which a slice may begin after it is due: one that began before may still run, a slice at most."""
+    return lane.tier.quantum
 
 
 def after(now: float, at: float | None, closed: Closed) -> float | None:
