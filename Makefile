@@ -7,12 +7,11 @@ SOURCES := $(shell find qpud etc packaging/zipapp packaging/systemd $(wildcard p
 SCRIPTS := $(wildcard packaging/*.py packaging/*/*.py)
 LINTED := qpud tests packaging sdk_shims
 # Unit tests: those that start nothing and take no fuzzer's time.
-UNIT := $(addprefix tests/,core config store site api simulate) \
-	--ignore tests/api/test_bodies.py --ignore tests/simulate/test_oracles.py \
+UNIT := --ignore tests/api/test_bodies.py --ignore tests/api/test_server.py --ignore tests/simulate/test_oracles.py \
 	-m 'not worker and not pyz and not munge and not slurm and not prometheus and not client'
 
 .DEFAULT_GOAL := help
-.PHONY: run test check lint unit bench pyz spank setup clean help
+.PHONY: run test check lint unit unit-core unit-rest bench pyz spank setup clean help
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -24,10 +23,15 @@ test: setup lint pyz ## set everything up, then format, lint, types, walls and e
 	@$(DEV) -m pytest
 
 check: .venv/dev/.ready ## the fast part, for every save: format, lint, types, walls, unit tests
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint unit
+	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target lint unit
 
-unit: .venv/dev/.ready
-	@$(DEV) -m pytest --quiet $(UNIT)
+unit: unit-core unit-rest
+
+unit-core: .venv/dev/.ready
+	@$(DEV) -m pytest --quiet $(UNIT) tests/core
+
+unit-rest: .venv/dev/.ready
+	@$(DEV) -m pytest --quiet $(UNIT) $(addprefix tests/,config store site api simulate)
 
 lint: .venv/dev/.ready
 	@$(DEV) -m ruff format --quiet --check $(LINTED)
