@@ -337,8 +337,8 @@ class QueuePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return self.partitions or (self.name,)
 
 
-class UserPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A section [user NAME]: limits of one user over all queues. Without a section: none but those of the queues."""
+class OverallLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a user or an account may have over all queues."""
 
     name: str
     max_shots: Annotated[int | None, Key("Most shots of one job, or UNLIMITED", at_least=1, none="UNLIMITED")] = None
@@ -350,20 +350,16 @@ class UserPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     ] = UNLIMITED_SECONDS
 
 
-class AccountPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A section [account NAME]: its part of every resource, and limits over all its users and queues."""
+class UserPolicy(OverallLimits, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A section [user NAME]: limits of one user. Without a section: none but those of the queues."""
 
-    name: str
+
+class AccountPolicy(OverallLimits, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A section [account NAME]: its part of every resource, and limits over all its users."""
+
     shares: Annotated[float, Key("Weight against other accounts, with FairShareBy=account", above=0, at_most=1e6)] = (
         1.0
     )
-    max_shots: Annotated[int | None, Key("Most shots of one job, or UNLIMITED", at_least=1, none="UNLIMITED")] = None
-    max_submit_jobs: Annotated[int | None, Key("Most unfinished jobs, or UNLIMITED", at_least=1, none="UNLIMITED")] = (
-        None
-    )
-    max_qpu_seconds_per_day: Annotated[
-        float, Key("Most QPU seconds of one day (UTC)", unit=Unit.SECONDS, above=0, unlimited=True)
-    ] = UNLIMITED_SECONDS
 
 
 class ResourcePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
