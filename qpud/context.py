@@ -15,6 +15,7 @@ from qpud.core.policy import Policy
 from qpud.drivers.base import DeviceSpec, Driver
 from qpud.drivers.validator import Validator
 from qpud.site.slurm import Slurm
+from qpud.site.slurmcontrol import SlurmControl
 from qpud.store.store import Store
 from qpud.telemetry.metrics import Metrics
 
@@ -75,6 +76,7 @@ class Context:
         redate: Tells the calendar that reservations changed.
         expect: Tells the sweep that a session was opened, whose Slurm job will end.
         slurm: Asks Slurm about its jobs; None without SlurmLookup.
+        slurm_control: Acts on Slurm; None without SlurmControl.
         names: User name of a uid.
         forecaster: When jobs will start and end.
         groups: Names of the groups of a uid; may block, so it is called in a thread.
@@ -101,6 +103,7 @@ class Context:
     redate: Callable[[], None] = lambda: None
     expect: Callable[[], None] = lambda: None
     slurm: Slurm | None = None
+    slurm_control: SlurmControl | None = None
     groups: Callable[[int], tuple[str, ...]] = lambda _user_id: ()
     heartbeat: Callable[[], float] = lambda: 0.0
     urls: tuple[str, ...] = ()

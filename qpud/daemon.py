@@ -41,12 +41,14 @@ from qpud.scheduler import Scheduler
 from qpud.service import Service
 from qpud.service.calendar import Calendar
 from qpud.service.reaper import Reaper
+from qpud.service.slurmrecord import recorder
 from qpud.service.sweep import Sweep
 from qpud.site.lacking import lacking
 from qpud.site.munge_process import MungeProcess
 from qpud.site.notify import Notifier
 from qpud.site.peer import Groups, bind_tcp, bind_unix, bound_at, unbind, user_id, user_name
 from qpud.site.slurm import Slurm
+from qpud.site.slurmcontrol import SlurmControl
 from qpud.site.state import one_daemon
 from qpud.store.ledger import charged_since, hourly_usage
 from qpud.store.store import Snapshot, Store
@@ -150,7 +152,8 @@ async def _assemble(stack: AsyncExitStack, policy: Policy, path: Path | None) ->
         pulse=time.monotonic,
         names=user_name,
         groups=Groups(time.monotonic),
-        slurm=_slurm(policy.daemon),
+        slurm=_slurm(policy.daemon, metrics),
+        slurm_control=_slurm_control(policy.daemon, metrics, store),
         next_job_id=snapshot.last_job_id + 1,
         next_slice_id=snapshot.last_slice_id + 1,
     )
@@ -172,10 +175,16 @@ async def _recall_usage(context: Context) -> None:
     context.book.tally.restore(await charged_since(context.store, day_start(now)), now)
 
 
-def _slurm(daemon: DaemonPolicy) -> Slurm | None:
+def _slurm(daemon: DaemonPolicy, metrics: Metrics) -> Slurm | None:
     if not daemon.slurm_lookup:
         return None
-    return Slurm(daemon.slurm_conf, time.monotonic, daemon.slurm_rest_socket)
+    return Slurm(daemon.slurm_conf, time.monotonic, daemon.slurm_rest_socket, metrics.slurm_question)
+
+
+def _slurm_control(daemon: DaemonPolicy, metrics: Metrics, store: Store) -> SlurmControl | None:
+    if not daemon.slurm_control:
+        return None
+    return SlurmControl(daemon.slurm_conf, time.monotonic, recorder(store, metrics, time.time))
 
 
 def _database(state: Path) -> Path:

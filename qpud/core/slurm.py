@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from qpud.core.errors import Unavailable
+from qpud.core.errors import Conflict, Unavailable
 from qpud.core.policy import QueuePolicy
 from qpud.core.session import SHARE_UNITS, Session
 
@@ -22,12 +22,23 @@ ENDED = frozenset(
 )
 """States in which the run that opened a session is over; a word that is in neither set closes nothing."""
 
+ACTIONS = ("reserve", "change-reservation", "unreserve", "set-partition", "comment", "release")
+"""What qpud may do to Slurm, as metrics and the record call it."""
+OUTCOMES = ("done", "refused", "away")
+"""What came of it."""
+ANSWERS = ("answered", "away")
+"""What came of a question to Slurm."""
+
 _NAME = re.compile(r"([0-9]{1,10})(?:\.[A-Za-z0-9_-]+)?")
 _QPU_UNITS = re.compile(r"(?:gres[:/])?qpu(?:@[^:*]+)?(?:[:*=]([0-9]{1,9}))?")
 
 
 class SlurmAway(Unavailable):
     """Slurm did not answer: nothing is known, neither that a job runs nor that it does not."""
+
+
+class SlurmRefused(Conflict):
+    """Slurm answered, and did not do what it was told: the daemon's user is no operator, or the object is gone."""
 
 
 class SlurmJob(msgspec.Struct, frozen=True, kw_only=True):

@@ -72,6 +72,7 @@ class Sweep:
             what = {"session": session.id, "user": session.user, "slurm_job": number}
             log.info("session of an ended Slurm job", extra={**what, "state": listed.state if listed else "unknown"})
             await self._sessions.end_session(session, CloseReason.SLURM)
+            self._context.metrics.session_swept()
         elif listed is not None:
             await self._renew(session, listed)
 
