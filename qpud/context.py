@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -75,6 +75,7 @@ class Context:
         touch: Tells the reaper that a session may expire earlier than it thinks.
         redate: Tells the calendar that reservations changed.
         expect: Tells the sweep that a session was opened, whose Slurm job will end.
+        promise: Tells the releases that a held Slurm job waits for the ends of jobs: its number, its user, their ids.
         slurm: Asks Slurm about its jobs; None without SlurmLookup.
         slurm_control: Acts on Slurm; None without SlurmControl.
         names: User name of a uid.
@@ -102,6 +103,7 @@ class Context:
     touch: Callable[[], None] = lambda: None
     redate: Callable[[], None] = lambda: None
     expect: Callable[[], None] = lambda: None
+    promise: Callable[[int, int, Sequence[int]], None] = lambda _number, _user_id, _jobs: None
     slurm: Slurm | None = None
     slurm_control: SlurmControl | None = None
     groups: Callable[[int], tuple[str, ...]] = lambda _user_id: ()

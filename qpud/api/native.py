@@ -22,6 +22,7 @@ from qpud.core.session import Hint
 
 LONGEST_KEY = 255
 LONGEST_BATCH = 1000
+LARGEST_SLURM_JOB = 2**32 - 1
 
 _session_ask = decoder_of(wire.SessionAsk)
 _cancel_ask = decoder_of(wire.CancelAsk)
@@ -113,7 +114,14 @@ def _job_request(ask: wire.JobAsk | wire.JobObjectAsk, resource: str | None) -> 
         resource=ask.resource or resource,
         name=ask.name,
         tags=tuple(ask.tags or ()),
+        then_release=None if ask.then_release is None else _slurm_job(ask.then_release),
     )
+
+
+def _slurm_job(named: str | int) -> int:
+    if not (str(named).isdecimal() and 0 < int(named) < LARGEST_SLURM_JOB):
+        raise BadRequest(f"then_release {str(named)[:40]!r} is not the number of a Slurm job")
+    return int(named)
 
 
 def _sequence_text(raw: msgspec.Raw) -> str:

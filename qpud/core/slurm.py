@@ -60,6 +60,38 @@ class SlurmJob(msgspec.Struct, frozen=True, kw_only=True):
         return self.state in RUNNING
 
 
+class SlurmHold(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a Slurm job is held, and by whom: fields that its owner cannot forge."""
+
+    id: int
+    user_id: int
+    state: str  # Slurm's word
+    reason: str  # Slurm's word for why it waits
+
+    @property
+    def is_by_its_user(self) -> bool:
+        """Whether it waits because its user, and nobody else, holds it (`sbatch --hold`)."""
+        return self.state == "PENDING" and self.reason == "JobHeldUser"
+
+
+def not_releasable(number: int, user_id: int, user: str, hold: SlurmHold | None) -> str:
+    """Why qpud does not release a Slurm job for a user, in one sentence; empty if it may.
+
+    Args:
+        number: The Slurm job.
+        user_id: For whom.
+        user: His name.
+        hold: What Slurm says of it; None if it knows none.
+    """
+    if hold is None or hold.user_id != user_id:  # alike: whose jobs there are is nobody's business
+        return f"Slurm job {number} is no job of user {user}: Slurm knows none, or it is another user's"
+    if hold.is_by_its_user:
+        return ""
+    if hold.state == "PENDING" and hold.reason == "JobHeldAdmin":
+        return f"Slurm job {number} of user {user} is held by an administrator, who alone releases it"
+    return f"Slurm job {number} of user {user} is {hold.state} and not held by its user: submit it with sbatch --hold"
+
+
 def job_number(name: str | None) -> int | None:
     """The Slurm job that a session's `slurm_job_id` names: 4242, or 4242.run-1a2b as `qpud run` writes; else None.
 

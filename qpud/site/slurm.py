@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from qpud.core.slurm import SlurmAway, SlurmJob, units_of
+from qpud.core.slurm import SlurmAway, SlurmHold, SlurmJob, units_of
 from qpud.site.slurmcommand import Commands, Heard, ignore
 from qpud.site.slurmrest import SlurmRest
 
@@ -30,6 +30,7 @@ REMEMBERED_SECONDS = 5.0
 
 _FIELDS = ("%A", "%U", "%P", "%T", "%D", "%S", "%e", "%W", "%b")
 _FORMAT = "\t".join(_FIELDS)
+_HOLD = "%A\t%U\t%T\t%r"
 _REMEMBERED_JOBS = 4096
 _UNKNOWN_JOB = "Invalid job id"
 
@@ -78,6 +79,10 @@ class Slurm:
         jobs = [_job_of(row) for row in rows or ()]
         return {job.id: job for job in jobs}
 
+    async def hold_of(self, number: int) -> SlurmHold | None:
+        """Whether a job is held, and by whom, as it is now; None if Slurm does not know it. Raises: SlurmAway."""
+        return await self._commands.ask(self._hold(number))
+
     def forget(self, number: int) -> None:
         """Ask anew about a job: its session was closed, so it may have ended."""
         self._known.pop(number, None)
@@ -111,6 +116,14 @@ class Slurm:
             return None
         job = _job_of(found[0])
         return msgspec.structs.replace(job, account=await self._account(number)) if job.is_running else job
+
+    async def _hold(self, number: int) -> SlurmHold | None:
+        rows = await self._squeue(_HOLD, "-j", str(number)) or []
+        found = [row for row in rows if row[0] == str(number) and len(row) == 4 and row[1].isdigit()]
+        if len(found) != 1:
+            return None
+        _number, user_id, state, reason = found[0]
+        return SlurmHold(id=number, user_id=int(user_id), state=state, reason=reason)
 
     async def _account(self, number: int) -> str | None:
         rows = await self._squeue("%A\t%a", "-j", str(number)) or []

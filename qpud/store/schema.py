@@ -169,7 +169,21 @@ _V3 = """
 ALTER TABLE sessions ADD COLUMN slurm_started_at REAL;
 """
 
-MIGRATIONS = (_V1, _V2, _V3)
+_V4 = """
+-- malleable: held Slurm jobs, and the jobs after whose ends they are released
+CREATE TABLE releases (
+  slurm_job INTEGER NOT NULL,
+  job_id INTEGER NOT NULL,
+  user_id INTEGER NOT NULL,
+  settled_at REAL,
+  outcome TEXT,
+  PRIMARY KEY (slurm_job, job_id),
+  CHECK ((settled_at IS NULL) = (outcome IS NULL))
+) WITHOUT ROWID;
+CREATE INDEX releases_unsettled ON releases (slurm_job) WHERE settled_at IS NULL;
+"""
+
+MIGRATIONS = (_V1, _V2, _V3, _V4)
 
 
 def schema_of(connection: sqlite3.Connection) -> int:
