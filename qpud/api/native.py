@@ -73,6 +73,12 @@ async def close_session(parts: Parts, request: Request) -> Response:
     return Json(views.session_view(session, _idle_timeout(parts)))
 
 
+async def renew_session(parts: Parts, request: Request) -> Response:
+    """Follow the session's Slurm job now, as after it gave up nodes; without one nothing changes."""
+    session = await parts.service.renew_session(parts.caller(request), request.path_params["session"])
+    return Json(views.session_view(session, _idle_timeout(parts)))
+
+
 def _idle_timeout(parts: Parts) -> float:
     return parts.service.policy.daemon.session_idle_timeout
 
@@ -254,6 +260,7 @@ ROUTES = (
     ),
     route(method="GET", path="/v1/sessions/{session}", endpoint=get_session, reply=wire.SessionView),
     route(method="DELETE", path="/v1/sessions/{session}", endpoint=close_session, reply=wire.SessionView),
+    route(method="POST", path="/v1/sessions/{session}/renew", endpoint=renew_session, reply=wire.SessionView),
     route(
         method="POST",
         path="/v1/jobs",

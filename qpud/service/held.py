@@ -1,9 +1,9 @@
 """What a submission with `then_release` needs: the Slurm job checked, and a session that outlives the submitting one.
 
 A session of a Slurm job ends with that job, and its jobs with it. So jobs that are to be followed by another Slurm job
-belong to a session of their own, `after-4242` of Slurm job 4242: on the terms that Slurm vouched for, with one unit and
-one node, since its licences and nodes go back to Slurm. Nobody submits with it directly, and it ends a minute after
-its last job.
+belong to a session of their own, `after-4242` of Slurm job 4242: on the terms that Slurm vouched for, with one unit
+and one node, since its licences and nodes go back to Slurm. Nobody submits with it directly, and it ends a minute
+after its last job.
 """
 
 from __future__ import annotations
