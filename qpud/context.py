@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from qpud.core.policy import Policy
 from qpud.drivers.base import DeviceSpec, Driver
 from qpud.drivers.validator import Validator
 from qpud.site.slurm import Slurm
+from qpud.site.slurmcontrol import SlurmControl
 from qpud.store.store import Store
 from qpud.telemetry.metrics import Metrics
 
@@ -74,7 +75,9 @@ class Context:
         touch: Tells the reaper that a session may expire earlier than it thinks.
         redate: Tells the calendar that reservations changed.
         expect: Tells the sweep that a session was opened, whose Slurm job will end.
+        promise: Tells the releases that a held Slurm job waits for the ends of jobs: its number, its user, their ids.
         slurm: Asks Slurm about its jobs; None without SlurmLookup.
+        slurm_control: Acts on Slurm; None without SlurmControl.
         names: User name of a uid.
         forecaster: When jobs will start and end.
         groups: Names of the groups of a uid; may block, so it is called in a thread.
@@ -100,7 +103,9 @@ class Context:
     touch: Callable[[], None] = lambda: None
     redate: Callable[[], None] = lambda: None
     expect: Callable[[], None] = lambda: None
+    promise: Callable[[int, int, Sequence[int]], None] = lambda _number, _user_id, _jobs: None
     slurm: Slurm | None = None
+    slurm_control: SlurmControl | None = None
     groups: Callable[[int], tuple[str, ...]] = lambda _user_id: ()
     heartbeat: Callable[[], float] = lambda: 0.0
     urls: tuple[str, ...] = ()

@@ -42,6 +42,8 @@ from qpud.scheduler import Scheduler
 from qpud.service import Service
 from qpud.service.calendar import Calendar
 from qpud.service.reaper import Reaper
+from qpud.service.releases import Releases
+from qpud.service.slurmrecord import recorder
 from qpud.service.sweep import Sweep
 from qpud.site.lacking import lacking
 from qpud.site.munge_process import MungeProcess
@@ -49,6 +51,7 @@ from qpud.site.notify import Notifier
 from qpud.site.peer import Groups, bind_tcp, bind_unix, bound_at, unbind, user_id, user_name
 from qpud.site.secret import kept_secret
 from qpud.site.slurm import Slurm
+from qpud.site.slurmcontrol import SlurmControl
 from qpud.site.state import one_daemon
 from qpud.store.ledger import charged_since, hourly_usage
 from qpud.store.store import Snapshot, Store
@@ -103,6 +106,7 @@ async def _serve(policy: Policy, policy_path: Path | None) -> None:
         reaper = Reaper(context, service)
         calendar = Calendar(context, service)
         sweep = Sweep(context, service)
+        releases = Releases(context, service)
         with contextlib.suppress(QpudError):  # a full disk: the reaper tries again
             await service.stop_orphans()
         server = _server(stack, context, service)
@@ -113,6 +117,7 @@ async def _serve(policy: Policy, policy_path: Path | None) -> None:
             root.create_task(reaper.run(), name="reaper")
             root.create_task(calendar.run(), name="calendar")
             root.create_task(sweep.run(), name="sweep")
+            root.create_task(releases.run(), name="releases")
             root.create_task(_serve_http(server), name="http")
             root.create_task(_announce(server, context, notifier), name="announce")
             root.create_task(_show_life(service, notifier), name="life")
@@ -152,7 +157,8 @@ async def _assemble(stack: AsyncExitStack, policy: Policy, path: Path | None) ->
         pulse=time.monotonic,
         names=user_name,
         groups=Groups(time.monotonic),
-        slurm=_slurm(policy.daemon),
+        slurm=_slurm(policy.daemon, metrics),
+        slurm_control=_slurm_control(policy.daemon, metrics, store),
         next_job_id=snapshot.last_job_id + 1,
         next_slice_id=snapshot.last_slice_id + 1,
     )
@@ -174,10 +180,16 @@ async def _recall_usage(context: Context) -> None:
     context.book.tally.restore(await charged_since(context.store, day_start(now)), now)
 
 
-def _slurm(daemon: DaemonPolicy) -> Slurm | None:
+def _slurm(daemon: DaemonPolicy, metrics: Metrics) -> Slurm | None:
     if not daemon.slurm_lookup:
         return None
-    return Slurm(daemon.slurm_conf, time.monotonic, daemon.slurm_rest_socket)
+    return Slurm(daemon.slurm_conf, time.monotonic, daemon.slurm_rest_socket, metrics.slurm_question)
+
+
+def _slurm_control(daemon: DaemonPolicy, metrics: Metrics, store: Store) -> SlurmControl | None:
+    if not daemon.slurm_control:
+        return None
+    return SlurmControl(daemon.slurm_conf, time.monotonic, recorder(store, metrics, time.time))
 
 
 def _database(state: Path) -> Path:

@@ -22,6 +22,7 @@ from qpud.core.session import Hint
 
 LONGEST_KEY = 255
 LONGEST_BATCH = 1000
+LARGEST_SLURM_JOB = 2**32 - 1
 
 _session_ask = decoder_of(wire.SessionAsk)
 _cancel_ask = decoder_of(wire.CancelAsk)
@@ -72,6 +73,12 @@ async def close_session(parts: Parts, request: Request) -> Response:
     return Json(views.session_view(session, _idle_timeout(parts)))
 
 
+async def renew_session(parts: Parts, request: Request) -> Response:
+    """Follow the session's Slurm job now, as after it gave up nodes; without one nothing changes."""
+    session = await parts.service.renew_session(parts.caller(request), request.path_params["session"])
+    return Json(views.session_view(session, _idle_timeout(parts)))
+
+
 def _idle_timeout(parts: Parts) -> float:
     return parts.service.policy.daemon.session_idle_timeout
 
@@ -113,7 +120,14 @@ def _job_request(ask: wire.JobAsk | wire.JobObjectAsk, resource: str | None) -> 
         resource=ask.resource or resource,
         name=ask.name,
         tags=tuple(ask.tags or ()),
+        then_release=None if ask.then_release is None else _slurm_job(ask.then_release),
     )
+
+
+def _slurm_job(named: str | int) -> int:
+    if not (str(named).isdecimal() and 0 < int(named) < LARGEST_SLURM_JOB):
+        raise BadRequest(f"then_release {str(named)[:40]!r} is not the number of a Slurm job")
+    return int(named)
 
 
 def _sequence_text(raw: msgspec.Raw) -> str:
@@ -246,6 +260,7 @@ ROUTES = (
     ),
     route(method="GET", path="/v1/sessions/{session}", endpoint=get_session, reply=wire.SessionView),
     route(method="DELETE", path="/v1/sessions/{session}", endpoint=close_session, reply=wire.SessionView),
+    route(method="POST", path="/v1/sessions/{session}/renew", endpoint=renew_session, reply=wire.SessionView),
     route(
         method="POST",
         path="/v1/jobs",

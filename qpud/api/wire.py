@@ -100,7 +100,10 @@ class SessionGrant(SessionView, frozen=True, kw_only=True):
 
 
 class JobAsk(msgspec.Struct, frozen=True, kw_only=True):
-    """One sequence × shots. `sequence` is an abstract representation or AHS program, as JSON text or as an object."""
+    """One sequence × shots. `sequence` is an abstract representation or AHS program, as JSON text or as an object.
+
+    `then_release` is a held Slurm job of the caller's, released once all jobs that name it have ended.
+    """
 
     sequence: str
     shots: Shots
@@ -108,6 +111,7 @@ class JobAsk(msgspec.Struct, frozen=True, kw_only=True):
     resource: str | None = None
     name: Name | None = None
     tags: Tags | None = None
+    then_release: str | Whole | None = None
 
 
 class JobObjectAsk(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,6 +123,7 @@ class JobObjectAsk(msgspec.Struct, frozen=True, kw_only=True):
     resource: str | None = None
     name: Name | None = None
     tags: Tags | None = None
+    then_release: str | Whole | None = None
 
 
 class ForecastView(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ from qpud.cli import (
     acct,
     admin,
     backup,
+    ending,
     install,
     jobs,
     reservation,
@@ -56,6 +57,7 @@ def build() -> argparse.ArgumentParser:
     serve.add(verbs, reach)
     submit.add(verbs, reach)
     jobs.add(verbs, reach)
+    ending.add(verbs, reach)
     run.add(verbs, reach)
     shares.add(verbs, reach)
     acct.add(verbs, reach)

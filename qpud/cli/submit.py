@@ -25,6 +25,9 @@ With QPUD_TOKEN (inside `qpud run`) or QPUD_TOKEN_FILE (in a Slurm job) the jobs
 or where something is asked of the session, one of its own is opened: --wait closes it at the end, otherwise it closes
 by itself after its jobs have ended and SessionIdleTimeout has passed. Ctrl-C during --wait leaves the jobs running and
 says how to come back.
+
+--then-release names a Slurm job that was submitted with `sbatch --hold`: it starts once all QPU jobs that name it have
+ended, however they ended. Jobs of a Slurm job's session that name one go on after that Slurm job.
 """
 
 
@@ -54,6 +57,9 @@ def add(verbs: Verbs, reach: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="a name to find the job by")
     parser.add_argument("--tag", action="append", default=[], dest="tags", metavar="TAG", help="may be repeated")
     parser.add_argument("--wait", action="store_true", help="wait for the end and print the results")
+    parser.add_argument(
+        "--then-release", metavar="SLURM_JOB_ID", help="a held Slurm job that starts once the jobs have ended"
+    )
     parser.set_defaults(verb=with_client(submit))
 
 
@@ -100,7 +106,7 @@ def submit(client: Client, args: argparse.Namespace) -> int:
     jobs = _post(client, own, bodies)
     if not args.wait:
         answer = jobs[0] if len(bodies) == 1 else jobs
-        emit(args, answer, lambda: "\n".join(_accepted(job) for job in jobs))
+        emit(args, answer, lambda: "\n".join(_accepted(job) for job in jobs) + _released(args))
         return Exit.OK
     return _wait(args, client, own, [job["id"] for job in jobs])
 
@@ -166,6 +172,10 @@ def _accepted(job: dict[str, Any]) -> str:
     return f"job {job['id']}: {job['shots']} shots on {job['resource']}, queue {job['queue']}{foreseen}"
 
 
+def _released(args: argparse.Namespace) -> str:
+    return f"\nSlurm job {args.then_release} is released once they have ended" if args.then_release else ""
+
+
 def _body(args: argparse.Namespace, sequence: str) -> dict[str, Any]:
     body = {
         "sequence": sequence,
@@ -174,6 +184,7 @@ def _body(args: argparse.Namespace, sequence: str) -> dict[str, Any]:
         "name": args.name,
         "tags": args.tags,
         "variables": variables(args.variables),
+        "then_release": args.then_release,
     }
     return {name: value for name, value in body.items() if value not in (None, [], {})}
 

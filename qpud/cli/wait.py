@@ -6,7 +6,7 @@ import sys
 import time
 from typing import Any
 
-from qpud.cli.client import Client
+from qpud.cli.client import Client, segment
 from qpud.cli.connect import persistently
 from qpud.cli.output import Progress
 from qpud.cli.reasons import explain
@@ -45,7 +45,7 @@ def wait_for(client: Client, job: int | str, timeout: float | None = None) -> di
 
 
 def _look(client: Client, job: int | str, hold: float) -> dict[str, Any]:
-    found: dict[str, Any] = client.get(f"/v1/jobs/{job}", wait=hold)
+    found: dict[str, Any] = client.get(f"/v1/jobs/{segment(str(job))}", wait=hold)
     return found
 
 

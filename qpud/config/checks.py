@@ -67,6 +67,8 @@ def _check_daemon(policy: Policy, section: Section, findings: Findings) -> None:
         _Place(section, "SchedulerType", daemon.scheduler_type).complain(findings, error.message, near=close)
     if not daemon.listen and "listen" in section.entries:
         _Place(section, "Listen", "").complain(findings, "names no address")
+    if daemon.slurm_control and not daemon.slurm_lookup:
+        _Place(section, "SlurmControl", "yes").complain(findings, "needs SlurmLookup = yes")
     if daemon.validation_wait > daemon.validation_timeout:
         limit = write_duration(daemon.validation_timeout)
         place = _Place(section, "ValidationWait", write_duration(daemon.validation_wait))

@@ -131,6 +131,12 @@ class Book:
         if session.slurm_job_id is not None:
             self._slurm[(session.user_id, session.slurm_job_id)] = session.id
 
+    def renew_session(self, session: Session) -> None:
+        """Take in the new version of an open session whose Slurm job has another number of nodes, or another end."""
+        self.sessions[session.id] = session
+        for order in self.pending.values():
+            order.renew(session)
+
     def remove_session(self, session_id: str) -> None:
         """Forget a closed session and its tokens."""
         session = self.sessions.pop(session_id, None)

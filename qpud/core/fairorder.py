@@ -128,6 +128,13 @@ class FairOrder:
             if leaf is not None and not leaf.has_work:
                 _remove(one, leaf)
 
+    def renew(self, session: Session) -> None:
+        """See Order."""
+        for one in self._tiers.values():
+            if (leaf := one.leaves.get(session.id)) is not None:
+                leaf.renew(session)
+                self._head_is_known = False
+
     def charge(self, job: Job, seconds: float, now: float) -> None:
         """See Order."""
         place = self._serving.get(job.id)

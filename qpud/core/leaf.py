@@ -129,6 +129,10 @@ class Leaf(Contender):
             self._registers[job.register_hash] += 1
         self._line.put(key, Work(job.shots_left, changes))
 
+    def renew(self, session: Session) -> None:
+        """Its session holds another number of nodes."""
+        self.value = _value(session)
+
     def _top(self, heap: list[Key]) -> Job | None:
         while heap:
             key = heap[0]

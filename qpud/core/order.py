@@ -90,6 +90,9 @@ class Order(Protocol):
     def forget(self, session_id: str) -> None:
         """The session has ended."""
 
+    def renew(self, session: Session) -> None:
+        """The session holds another number of nodes: its jobs are ordered by it from now on."""
+
     def choose(self, ask: Ask) -> Job | None:
         """Who gets the next slice: the current job or a queued one; None if nobody may."""
 
@@ -224,6 +227,9 @@ class KeyOrder:
 
     def forget(self, session_id: str) -> None:
         """Nothing is kept of sessions."""
+
+    def renew(self, session: Session) -> None:
+        """See Order; a key is asked for again after each slice."""
 
     def choose(self, ask: Ask) -> Job | None:
         """See Order."""

@@ -177,6 +177,10 @@ class DaemonPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     slurm_unavailable: Annotated[
         SlurmUnavailable, Key("While Slurm does not answer, sessions of Slurm jobs: refuse or lowest-queue")
     ] = SlurmUnavailable.REFUSE
+    slurm_control: Annotated[
+        bool,
+        Key("Whether qpud may act on Slurm: licence reservations, partition states, comments, releases", restart=True),
+    ] = False
     slurm_grace_time: Annotated[
         float,
         Key("A session outlives the time limit of its Slurm job by this", unit=Unit.SECONDS, at_least=0),

@@ -11,6 +11,10 @@ TOKEN_PREFIX = "qpud_"  # noqa: S105  how session tokens begin, not one of them
 
 SHARE_UNITS = 10
 """Units of a whole resource: a share of 3 is 30 %."""
+AFTER_PREFIX = "after-"
+"""How sessions are named whose jobs go on after their Slurm job: after-4242 of Slurm job 4242."""
+FINISHED_SECONDS = 60.0
+"""For which such a session outlives its last job, so that those of one Slurm job that follow each other share one."""
 
 
 class Hint(enum.StrEnum):
@@ -61,10 +65,20 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
         """Whether jobs may still be submitted."""
         return self.closed_at is None
 
+    @property
+    def only_finishes(self) -> bool:
+        """Whether it holds jobs that go on after their Slurm job; nobody submits with it directly."""
+        return (self.slurm_job_id or "").startswith(AFTER_PREFIX)
+
 
 def idle_deadline(session: Session, idle_timeout_seconds: float) -> float:
     """Seconds since the epoch at which an unused session expires."""
-    return session.last_used_at + idle_timeout_seconds
+    return session.last_used_at + idle_seconds(session, idle_timeout_seconds)
+
+
+def idle_seconds(session: Session, idle_timeout_seconds: float) -> float:
+    """For how long a session may be unused."""
+    return min(idle_timeout_seconds, FINISHED_SECONDS) if session.only_finishes else idle_timeout_seconds
 
 
 def expiry(session: Session, has_unfinished: bool, idle_timeout_seconds: float, now: float) -> CloseReason | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from qpud.core.errors import Unavailable
+from qpud.core.errors import Conflict, Unavailable
 from qpud.core.policy import QueuePolicy
 from qpud.core.session import SHARE_UNITS, Session
 
@@ -22,12 +22,23 @@ ENDED = frozenset(
 )
 """States in which the run that opened a session is over; a word that is in neither set closes nothing."""
 
+ACTIONS = ("reserve", "change-reservation", "unreserve", "set-partition", "comment", "release")
+"""What qpud may do to Slurm, as metrics and the record call it."""
+OUTCOMES = ("done", "refused", "away")
+"""What came of it."""
+ANSWERS = ("answered", "away")
+"""What came of a question to Slurm."""
+
 _NAME = re.compile(r"([0-9]{1,10})(?:\.[A-Za-z0-9_-]+)?")
 _QPU_UNITS = re.compile(r"(?:gres[:/])?qpu(?:@[^:*]+)?(?:[:*=]([0-9]{1,9}))?")
 
 
 class SlurmAway(Unavailable):
     """Slurm did not answer: nothing is known, neither that a job runs nor that it does not."""
+
+
+class SlurmRefused(Conflict):
+    """Slurm answered, and did not do what it was told: the daemon's user is no operator, or the object is gone."""
 
 
 class SlurmJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +58,38 @@ class SlurmJob(msgspec.Struct, frozen=True, kw_only=True):
     def is_running(self) -> bool:
         """Whether it has an allocation now."""
         return self.state in RUNNING
+
+
+class SlurmHold(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a Slurm job is held, and by whom: fields that its owner cannot forge."""
+
+    id: int
+    user_id: int
+    state: str  # Slurm's word
+    reason: str  # Slurm's word for why it waits
+
+    @property
+    def is_by_its_user(self) -> bool:
+        """Whether it waits because its user, and nobody else, holds it (`sbatch --hold`)."""
+        return self.state == "PENDING" and self.reason == "JobHeldUser"
+
+
+def not_releasable(number: int, user_id: int, user: str, hold: SlurmHold | None) -> str:
+    """Why qpud does not release a Slurm job for a user, in one sentence; empty if it may.
+
+    Args:
+        number: The Slurm job.
+        user_id: For whom.
+        user: His name.
+        hold: What Slurm says of it; None if it knows none.
+    """
+    if hold is None or hold.user_id != user_id:  # alike: whose jobs there are is nobody's business
+        return f"Slurm job {number} is no job of user {user}: Slurm knows none, or it is another user's"
+    if hold.is_by_its_user:
+        return ""
+    if hold.state == "PENDING" and hold.reason == "JobHeldAdmin":
+        return f"Slurm job {number} of user {user} is held by an administrator, who alone releases it"
+    return f"Slurm job {number} of user {user} is {hold.state} and not held by its user: submit it with sbatch --hold"
 
 
 def job_number(name: str | None) -> int | None:

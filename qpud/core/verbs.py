@@ -51,7 +51,10 @@ class SessionFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One sequence × shots. `resource` None means the default one."""
+    """One sequence × shots. `resource` None means the default one.
+
+    `then_release` is a Slurm job of the caller's, held by him, that is released once all jobs that name it have ended.
+    """
 
     sequence: str
     shots: int
@@ -59,6 +62,7 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
     resource: str | None = None
     name: str | None = None
     tags: tuple[str, ...] = ()
+    then_release: int | None = None
 
 
 class OpenBatch(msgspec.Struct, frozen=True, kw_only=True):

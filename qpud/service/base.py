@@ -107,4 +107,6 @@ def usable(session: Session, who: Identity) -> Session:
         raise Forbidden(f"session {session.id} belongs to another user")
     if not session.is_open:
         raise Forbidden(f"session {session.id} has ended ({session.close_reason})")
+    if session.only_finishes:
+        raise Forbidden(f"session {session.id} only finishes jobs of a Slurm job that has ended, it takes no others")
     return session

@@ -10,7 +10,7 @@ from qpud.context import Context
 from qpud.core.batch import Batch, BatchEnd
 from qpud.core.batch import idle_deadline as batch_deadline
 from qpud.core.errors import QpudError
-from qpud.core.session import expiry, idle_deadline
+from qpud.core.session import expiry, idle_deadline, idle_seconds
 from qpud.service.sessions import SessionVerbs
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ class Reaper:
         idle = context.policy.daemon.session_idle_timeout
         # a busy session becomes idle at the earliest one timeout from now
         deadlines = [
-            min(session.expires_at, context.clock() + idle)
+            min(session.expires_at, context.clock() + idle_seconds(session, idle))
             if context.book.has_unfinished(session.id)
             else min(session.expires_at, idle_deadline(session, idle))
             for session in context.book.sessions.values()

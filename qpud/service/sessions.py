@@ -110,6 +110,23 @@ class SessionVerbs(EndingVerbs):
         closed = [] if which.active else await queries.sessions(self._context.store, which)
         return [self._context.book.sessions.get(session.id, session) for session in closed] or self._open_ones(which)
 
+    async def renew_session(self, who: Identity, ref: str) -> Session:
+        """Compare an open session with its Slurm job now: its nodes and its end may have changed.
+
+        Raises:
+            NotFound: No such session, or another user's.
+            Unavailable: Slurm does not answer.
+        """
+        session, asking = await self.get_session(who, ref), self._context.slurm
+        number = job_number(session.slurm_job_id)
+        if asking is None or number is None or not session.is_open:
+            return session
+        asking.forget(number)
+        job = await asking.look_up(number)
+        if job is None or has_ended(session, job):
+            return await self.end_session(session, CloseReason.SLURM)
+        return await slurm.follow(self._context, session, job)
+
     async def end_session(self, session: Session, reason: CloseReason) -> Session:
         """Close an open session for a reason: its tokens end, unfinished jobs are canceled.
 

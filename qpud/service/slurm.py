@@ -9,8 +9,10 @@ from qpud.core import verbs
 from qpud.core.errors import BadRequest, Forbidden, Unavailable
 from qpud.core.policy import SlurmUnavailable
 from qpud.core.reservations import DUTY_PREFIX
+from qpud.core.session import Session
 from qpud.core.slurm import SlurmAway, SlurmJob, job_number, lease, looks_like_a_job, queue_fed_by
 from qpud.site.slurm import Slurm
+from qpud.store import sessions as sql
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +89,29 @@ def with_units_left(context: Context, user_id: int, terms: Terms) -> Terms:
     )
     share = min(max(1, terms.job.units - others), terms.ask.share or terms.job.units)
     return msgspec.structs.replace(terms, ask=msgspec.structs.replace(terms.ask, share=share))
+
+
+async def follow(context: Context, session: Session, job: SlurmJob) -> Session:
+    """Follow a time limit or a number of nodes that was changed, and note the run that Slurm could not vouch for.
+
+    Returns:
+        The session as it is then.
+    """
+    daemon = context.policy.daemon
+    expires_at = lease(job.ends_at, daemon.slurm_grace_time, session.opened_at + daemon.session_max_lifetime)
+    lasting = {"expires_at": expires_at, "slurm_started_at": job.started_at, "nodes": job.nodes}
+    followed = msgspec.structs.replace(session, **lasting)
+    if followed == session:
+        return session
+
+    def then(_none: None) -> None:
+        current = context.book.sessions.get(session.id)
+        if current is not None:
+            context.book.renew_session(msgspec.structs.replace(current, **lasting))
+            context.touch()
+
+    await context.store.write(lambda transaction: sql.set_lease(transaction, followed), then)
+    return context.book.sessions.get(session.id, followed)
 
 
 def _unproven(context: Context, user_id: int, ask: verbs.OpenSession, away: SlurmAway) -> verbs.OpenSession:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import random
 import secrets
-from collections import OrderedDict
-from contextlib import ExitStack
+from collections import OrderedDict, defaultdict
+from contextlib import AsyncExitStack, ExitStack
+from functools import partial
 
 import msgspec
 
@@ -27,12 +28,13 @@ from qpud.core.turns import CUTTING
 from qpud.core.verbs import JobRequest
 from qpud.drivers.base import Program
 from qpud.service import admission
-from qpud.service.base import Verbs, usable
+from qpud.service.base import usable
+from qpud.service.held import HeldVerbs
 from qpud.store import jobs as sql
-from qpud.store import queries
+from qpud.store import queries, releases
 from qpud.store.jobs import NewJob, canonical
 from qpud.store.submission import Submission
-from qpud.store.writer import Transaction
+from qpud.store.writer import Operation, Transaction
 
 _REMEMBERED = 1024  # sequences whose facts are kept
 REMEMBERED_BYTES = 16 << 20  # of their texts: a text full of variables leaves facts of eight times its size
@@ -65,7 +67,7 @@ class Accepted(msgspec.Struct, frozen=True):
     validated_spec: str | None
 
 
-class SubmitVerbs(Verbs):
+class SubmitVerbs(HeldVerbs):
     """Submission."""
 
     def __init__(self, context: Context) -> None:
@@ -93,7 +95,7 @@ class SubmitVerbs(Verbs):
             NotFound: No such session or resource.
             Invalid: The resource cannot run it; one sentence of the structural check or of Pulser.
             LimitExceeded: MaxShots, MaxSubmitJobs, TimeLimit or MaxQPUSecondsPerDay of queue, user or account.
-            Conflict: The key came with another body before.
+            Conflict: The key came with another body before; the Slurm job to release is not held by its user.
             StorageFull: Nothing was accepted.
         """
         if not 0 < len(asks) <= _LARGEST_BATCH:
@@ -102,6 +104,13 @@ class SubmitVerbs(Verbs):
         digest = digest_of(asks) if key is not None else b""
         if key is not None and (earlier := await self._repeated(who, key, digest)):
             return earlier
+        if held := {ask.then_release for ask in asks if ask.then_release is not None}:
+            async with AsyncExitStack() as turns:
+                outliving = await self.to_release(turns, who, session, held)
+                return await self._submit_to(outliving, asks, key, digest)
+        return await self._submit_to(session, asks, key, digest)
+
+    async def _submit_to(self, session: Session, asks: list[JobRequest], key: str | None, digest: bytes) -> list[Job]:
         with self._room_for(session, asks) as room:
             accepted = [await self._accept(ask) for ask in asks]
             return await self._commit(session, accepted, key, digest, room)
@@ -128,7 +137,7 @@ class SubmitVerbs(Verbs):
     async def _session_for(self, who: Identity, ref: str | None) -> Session:
         if (ref := ref or who.session_id) is not None:
             return usable(self._open_session_of(ref) or await self._session(who, ref), who)
-        sessions = self._context.book.sessions_of_user(who.user_id)
+        sessions = [one for one in self._context.book.sessions_of_user(who.user_id) if not one.only_finishes]
         if len(sessions) == 1:
             return sessions[0]
         found = "have no open session" if not sessions else f"have {len(sessions)} open sessions"
@@ -204,7 +213,9 @@ class SubmitVerbs(Verbs):
     ) -> list[Job]:
         news, texts = self._new_jobs(session, accepted), self._unstored(accepted)
         jobs = [new.job for new in news]
-        submission = Submission(session_id=session.id, texts=texts, news=news)
+        submission: Operation[None] = Submission(session_id=session.id, texts=texts, news=news)
+        if promises := _promises(accepted, jobs):
+            submission = partial(releases.submit, submission=submission, user_id=session.user_id, promises=promises)
 
         def once(transaction: Transaction) -> bool:
             if check_digest(transaction, session.user_id, key or "", digest):
@@ -217,6 +228,8 @@ class SubmitVerbs(Verbs):
             room.close()
             if is_first is not False:
                 self._entered(session, jobs, texts)
+                for number, waited_for in promises.items():
+                    self._context.promise(number, session.user_id, waited_for)
 
         is_first = await self._context.store.write(submission if key is None else once, then)
         if is_first is False:
@@ -288,6 +301,15 @@ class SubmitVerbs(Verbs):
         """Whether new jobs matter before the slice in flight has ended: there is none, or they may cut it."""
         current = self._context.book.current(resource)
         return current is None or preempt_mode(current, self.policy.queues) in CUTTING
+
+
+def _promises(accepted: list[_Accepted], jobs: list[Job]) -> dict[int, list[int]]:
+    """The ids of the jobs after whose ends a Slurm job is to be released, by its number."""
+    found: defaultdict[int, list[int]] = defaultdict(list)
+    for one, job in zip(accepted, jobs, strict=True):
+        if one.ask.then_release is not None:
+            found[one.ask.then_release].append(job.id)
+    return found
 
 
 def _inspected(text: str) -> _Known:

@@ -9,15 +9,13 @@ import asyncio
 import contextlib
 import logging
 
-import msgspec
-
 from qpud.context import Context
 from qpud.core.errors import QpudError
 from qpud.core.session import CloseReason, Session
-from qpud.core.slurm import SlurmJob, has_ended, job_number, lease
+from qpud.core.slurm import SlurmJob, has_ended, job_number
 from qpud.service.sessions import SessionVerbs
+from qpud.service.slurm import follow
 from qpud.site.slurm import Slurm
-from qpud.store import sessions as sql
 
 log = logging.getLogger(__name__)
 
@@ -72,26 +70,9 @@ class Sweep:
             what = {"session": session.id, "user": session.user, "slurm_job": number}
             log.info("session of an ended Slurm job", extra={**what, "state": listed.state if listed else "unknown"})
             await self._sessions.end_session(session, CloseReason.SLURM)
+            self._context.metrics.session_swept()
         elif listed is not None:
-            await self._renew(session, listed)
-
-    async def _renew(self, session: Session, job: SlurmJob) -> None:
-        """Follow a time limit that was changed, and note the run of a job that Slurm could not vouch for before."""
-        daemon = self._context.policy.daemon
-        expires_at = lease(job.ends_at, daemon.slurm_grace_time, session.opened_at + daemon.session_max_lifetime)
-        if (expires_at, job.started_at) == (session.expires_at, session.slurm_started_at):
-            return
-
-        def then(_none: None) -> None:
-            current = self._context.book.sessions.get(session.id)
-            if current is not None:
-                lasting = {"expires_at": expires_at, "slurm_started_at": job.started_at}
-                self._context.book.sessions[session.id] = msgspec.structs.replace(current, **lasting)
-                self._context.touch()
-
-        await self._context.store.write(
-            lambda transaction: sql.set_lease(transaction, session.id, expires_at, job.started_at), then
-        )
+            await follow(self._context, session, listed)
 
     async def _sweep_or_log(self, slurm: Slurm) -> None:
         try:

@@ -5,49 +5,34 @@ and licences and GRES, which sbatch refuses unless they exist. Names, comments a
 whole rows of their own (facts/SLURM.md §2): the account is asked for in a call of its own, the others never, and
 `scontrol show job` is not used.
 
-A slurmctld that is down or hangs keeps squeue for 20 s. So every question has 2 s, then its process is killed, and
-questions are refused at once until `scontrol ping` says UP, which is tried every 5 s, by the next who asks.
+A slurmctld that is down or hangs keeps squeue for 20 s: how that is met is in `slurmcommand.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from qpud.core.slurm import SlurmAway, SlurmJob, units_of
+from qpud.core.slurm import SlurmAway, SlurmHold, SlurmJob, units_of
+from qpud.site.slurmcommand import Commands, Heard, ignore
 from qpud.site.slurmrest import SlurmRest
 
 log = logging.getLogger(__name__)
 
-PATIENCE_SECONDS = 2.0
-"""For one answer, all its processes together."""
 REST_SECONDS = 1.0
-"""Of these, for slurmrestd: the rest is squeue's."""
-RETRY_SECONDS = 5.0
-"""Between two attempts to reach a Slurm that did not answer."""
+"""Of the time for one answer, for slurmrestd: the rest is squeue's."""
 REMEMBERED_SECONDS = 5.0
 """For which a running job is believed to run on: clients open their session again and again."""
-MOST_AT_ONCE = 4
-"""Questions under way; others wait for their turn, so that nobody floods slurmctld through qpud."""
 
 _FIELDS = ("%A", "%U", "%P", "%T", "%D", "%S", "%e", "%W", "%b")
 _FORMAT = "\t".join(_FIELDS)
+_HOLD = "%A\t%U\t%T\t%r"
 _REMEMBERED_JOBS = 4096
 _UNKNOWN_JOB = "Invalid job id"
-
-T = TypeVar("T")
-
-
-class _Answer(NamedTuple):
-    code: int
-    out: str
-    error: str
 
 
 class Slurm:
@@ -57,17 +42,22 @@ class Slurm:
         conf: slurm.conf; None for Slurm's own.
         pulse: Monotonic seconds.
         rest: slurmrestd's socket, for single jobs; None, or while it does not answer: squeue.
+        heard: Told how each question ended.
     """
 
-    def __init__(self, conf: Path | None, pulse: Callable[[], float], rest: Path | None = None) -> None:
+    def __init__(
+        self, conf: Path | None, pulse: Callable[[], float], rest: Path | None = None, heard: Heard = ignore
+    ) -> None:
         self._rest = None if rest is None else SlurmRest(rest)
         self._is_rest_away = False
-        self._environment = _environment(conf)
+        self._commands = Commands(conf, pulse, heard=heard)
         self._pulse = pulse
-        self._turn = asyncio.Semaphore(MOST_AT_ONCE)
         self._known: dict[int, tuple[float, SlurmJob]] = {}
-        self._is_away = False
-        self._retry_at = 0.0
+
+    @property
+    def is_away(self) -> bool:
+        """Whether Slurm did not answer when it was asked last."""
+        return self._commands.is_away
 
     async def look_up(self, number: int) -> SlurmJob | None:
         """A job by its id, an array task by its own; None if Slurm does not know it (any more).
@@ -78,16 +68,20 @@ class Slurm:
         at, known = self._known.get(number, (0.0, None))
         if known is not None and self._pulse() - at < REMEMBERED_SECONDS:
             return known
-        job = await self._ask(self._job(number))
+        job = await self._commands.ask(self._job(number))
         if job is not None and job.is_running:
             self._remember(job)
         return job
 
     async def jobs(self) -> dict[int, SlurmJob]:
         """Every job that Slurm remembers, without accounts. Raises: SlurmAway."""
-        rows = await self._ask(self._squeue(_FORMAT))
+        rows = await self._commands.ask(self._squeue(_FORMAT))
         jobs = [_job_of(row) for row in rows or ()]
         return {job.id: job for job in jobs}
+
+    async def hold_of(self, number: int) -> SlurmHold | None:
+        """Whether a job is held, and by whom, as it is now; None if Slurm does not know it. Raises: SlurmAway."""
+        return await self._commands.ask(self._hold(number))
 
     def forget(self, number: int) -> None:
         """Ask anew about a job: its session was closed, so it may have ended."""
@@ -123,6 +117,14 @@ class Slurm:
         job = _job_of(found[0])
         return msgspec.structs.replace(job, account=await self._account(number)) if job.is_running else job
 
+    async def _hold(self, number: int) -> SlurmHold | None:
+        rows = await self._squeue(_HOLD, "-j", str(number)) or []
+        found = [row for row in rows if row[0] == str(number) and len(row) == 4 and row[1].isdigit()]
+        if len(found) != 1:
+            return None
+        _number, user_id, state, reason = found[0]
+        return SlurmHold(id=number, user_id=int(user_id), state=state, reason=reason)
+
     async def _account(self, number: int) -> str | None:
         rows = await self._squeue("%A\t%a", "-j", str(number)) or []
         account = next((row[1] for row in rows if row[0] == str(number) and len(row) == 2), "")
@@ -130,79 +132,12 @@ class Slurm:
 
     async def _squeue(self, form: str, *which: str) -> list[list[str]] | None:
         """The rows of a listing; None if Slurm does not know the job. Raises: SlurmAway."""
-        answer = await self._run("squeue", "--noheader", "--all", "--states=all", f"--format={form}", *which)
+        answer = await self._commands.run("squeue", "--noheader", "--all", "--states=all", f"--format={form}", *which)
         if answer.code == 0:
             return [line.split("\t") for line in answer.out.split("\n") if line]
         if _UNKNOWN_JOB in answer.error:
             return None
         raise SlurmAway(answer.error.strip().replace("\n", " ")[:200] or f"squeue ended with {answer.code}")
-
-    # -- whether it answers
-    async def _ask(self, question: Coroutine[Any, Any, T]) -> T:
-        """Ask within the time that is left to Slurm. Raises: SlurmAway."""
-        try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                await self._turn.acquire()
-        except TimeoutError:
-            question.close()
-            raise SlurmAway("too many questions to Slurm wait: try again in a moment") from None
-        try:
-            await self._require_up()
-            return await self._in_time(question)
-        finally:
-            question.close()
-            self._turn.release()
-
-    async def _in_time(self, question: Coroutine[Any, Any, T]) -> T:
-        try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                return await question
-        except TimeoutError:
-            raise self._fallen(f"no answer within {PATIENCE_SECONDS:g} s") from None
-        except SlurmAway as failure:
-            raise self._fallen(failure.message) from None
-
-    async def _require_up(self) -> None:
-        if not self._is_away:
-            return
-        if self._pulse() < self._retry_at:
-            raise SlurmAway("Slurm does not answer")
-        self._retry_at = self._pulse() + RETRY_SECONDS  # those who come meanwhile are refused at once
-        answer = await self._in_time(self._run("scontrol", "ping"))
-        if "is UP" not in answer.out:
-            raise self._fallen("scontrol ping says DOWN")
-        self._is_away = False
-        log.info("Slurm answers again")
-
-    def _fallen(self, why: str) -> SlurmAway:
-        if not self._is_away:
-            log.warning("Slurm does not answer", extra={"why": why})
-        self._is_away = True
-        self._retry_at = self._pulse() + RETRY_SECONDS
-        return SlurmAway(f"Slurm does not answer ({why})")
-
-    async def _run(self, *command: str) -> _Answer:
-        pipe, null = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *command, stdin=null, stdout=pipe, stderr=pipe, env=self._environment
-            )
-        except OSError as why:
-            raise SlurmAway(f"{command[0]}: {why.strerror}") from None
-        try:
-            out, error = await process.communicate()
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        return _Answer(process.returncode or 0, out.decode(errors="replace"), error.decode(errors="replace"))
-
-
-def _environment(conf: Path | None) -> dict[str, str]:
-    """Nothing of SQUEUE_* or SLURM_*, which change what squeue prints; times in seconds since the epoch."""
-    kept = {name: os.environ[name] for name in ("PATH", "SLURM_CONF") if name in os.environ}
-    chosen = {"SLURM_CONF": str(conf)} if conf is not None else {}
-    return {"PATH": os.defpath, **kept, **chosen, "LC_ALL": "C", "SLURM_TIME_FORMAT": "%s"}
 
 
 def _job_of(row: list[str]) -> SlurmJob:

@@ -192,6 +192,17 @@ CREATE INDEX batches_user ON batches (user_id, opened_at);
 CREATE INDEX batches_open ON batches (session_id) WHERE closed_at IS NULL;
 CREATE INDEX batches_key ON batches (user_id, key, opened_at) WHERE key IS NOT NULL;
 CREATE INDEX jobs_batch ON jobs (batch_id, id) WHERE batch_id IS NOT NULL;
+-- malleable: held Slurm jobs, and the jobs after whose ends they are released
+CREATE TABLE releases (
+  slurm_job INTEGER NOT NULL,
+  job_id INTEGER NOT NULL,
+  user_id INTEGER NOT NULL,
+  settled_at REAL,
+  outcome TEXT,
+  PRIMARY KEY (slurm_job, job_id),
+  CHECK ((settled_at IS NULL) = (outcome IS NULL))
+) WITHOUT ROWID;
+CREATE INDEX releases_unsettled ON releases (slurm_job) WHERE settled_at IS NULL;
 """
 
 MIGRATIONS = (_V1, _V2, _V3, _V4)

@@ -42,13 +42,11 @@ def close(connection: sqlite3.Connection, session: Session) -> bool:
     return cursor.rowcount == 1
 
 
-def set_lease(
-    connection: sqlite3.Connection, session_id: str, expires_at: float, slurm_started_at: float | None
-) -> None:
-    """Store when an open session expires by now, and which run of its Slurm job it belongs to."""
+def set_lease(connection: sqlite3.Connection, session: Session) -> None:
+    """Store what an open session follows its Slurm job in: when it expires, which run it belongs to, its nodes."""
     connection.execute(
-        "UPDATE sessions SET expires_at = ?, slurm_started_at = ? WHERE id = ? AND closed_at IS NULL",
-        (expires_at, slurm_started_at, session_id),
+        "UPDATE sessions SET expires_at = ?, slurm_started_at = ?, nodes = ? WHERE id = ? AND closed_at IS NULL",
+        (session.expires_at, session.slurm_started_at, session.nodes, session.id),
     )
 
 

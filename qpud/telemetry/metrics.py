@@ -14,6 +14,7 @@ import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from qpud import __version__
+from qpud.core.slurm import ACTIONS, ANSWERS, OUTCOMES
 
 ENDED_STATES = ("DONE", "CANCELED", "ERROR")
 SLICE_STATES = ("DONE", "CANCELED", "FAILED")
@@ -30,6 +31,7 @@ GAP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0)
 VALIDATION_BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0)
 COMMIT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0)
 OPERATIONS_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
+SLURM_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 HTTP_BUCKETS = (0.001, 0.0025, 0.01, 0.05, 0.25, 1.0, 5.0)
 
 
@@ -55,6 +57,7 @@ class Metrics:
         self._make_slices()
         self._make_resources()
         self._make_daemon()
+        self._make_slurm()
         self.cover(resources, queues)
 
     def cover(self, resources: Sequence[str], queues: Sequence[str]) -> None:
@@ -138,6 +141,16 @@ class Metrics:
             "http_request_seconds", "Time to answer HTTP requests, without time held by ?wait=.", HTTP_BUCKETS, "route"
         )
 
+    def _make_slurm(self) -> None:
+        self._slurm_questions = self._counter("slurm_questions", "Questions to Slurm about its jobs.", "outcome")
+        self._slurm_times = self._histogram("slurm_question_seconds", "Time of these questions.", SLURM_BUCKETS)
+        self._slurm_away = self._gauge("slurm_away", "Whether Slurm did not answer when it was asked last (1).")
+        self._slurm_actions = self._counter("slurm_actions", "What qpud told Slurm to do.", "action", "outcome")
+        self._swept = self._counter("sessions_swept", "Sessions closed because Slurm said that their job is over.")
+        _each(self._slurm_questions, (), ANSWERS)
+        for action in ACTIONS:
+            _each(self._slurm_actions, (action,), OUTCOMES)
+
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"qpud_{name}", text, labels, registry=self.registry)
 
@@ -220,6 +233,20 @@ class Metrics:
         bound.inc()
         if verdict != "cached":
             self._validation_times.observe(seconds)
+
+    def slurm_question(self, outcome: str, seconds: float) -> None:
+        """Count a question to Slurm, answered or away, and observe its time; the last one says whether it is away."""
+        self._slurm_questions.labels(outcome).inc()
+        self._slurm_times.observe(seconds)
+        self._slurm_away.set(outcome == "away")
+
+    def slurm_action(self, action: str, outcome: str) -> None:
+        """Count what Slurm was told to do: done, refused, or away."""
+        self._slurm_actions.labels(action, outcome).inc()
+
+    def session_swept(self) -> None:
+        """Count a session that the sweep closed."""
+        self._swept.inc()
 
     def commit(self, operations: int, seconds: float) -> None:
         """Observe one group commit: how many operations shared it and how long it took."""

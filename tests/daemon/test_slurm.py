@@ -17,7 +17,8 @@ from qpud.core.errors import BadRequest, Forbidden, Unavailable
 from qpud.core.identity import Identity, Proof
 from qpud.core.policy import OpenSessions, SlurmUnavailable
 from qpud.core.session import CloseReason, Session
-from qpud.site.slurm import REMEMBERED_SECONDS, RETRY_SECONDS, Slurm
+from qpud.site.slurm import REMEMBERED_SECONDS, Slurm
+from qpud.site.slurmcommand import RETRY_SECONDS
 from tests.daemon.builders import ROOT, Site, a_policy, a_site, until, with_queue
 from tests.daemon.harness import a_daemon
 from tests.site.cluster import PARTITIONS, STRANGER, Cluster

@@ -125,14 +125,26 @@ class Cluster:
         """The same, whatever its exit code."""
         return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=seconds)
 
-    def run_as(self, user: str, *command: str, env: Mapping[str, str] | None = None, stdin: str = "") -> str:
+    def run_as(
+        self,
+        user: str,
+        *command: str,
+        env: Mapping[str, str] | None = None,
+        stdin: str = "",
+        seconds: float = 60.0,
+    ) -> str:
         """A command as an ordinary user with a clean environment; its standard output."""
-        done = self.try_as(user, *command, env=env, stdin=stdin)
+        done = self.try_as(user, *command, env=env, stdin=stdin, seconds=seconds)
         assert done.returncode == 0, f"{command} ended with {done.returncode}: {done.stdout} {done.stderr}"
         return done.stdout.strip()
 
     def try_as(
-        self, user: str, *command: str, env: Mapping[str, str] | None = None, stdin: str = ""
+        self,
+        user: str,
+        *command: str,
+        env: Mapping[str, str] | None = None,
+        stdin: str = "",
+        seconds: float = 60.0,
     ) -> subprocess.CompletedProcess[str]:
         """The same, whatever its exit code."""
         number = pwd.getpwnam(user)
@@ -140,7 +152,7 @@ class Cluster:
         mark = {name: value for name, value in os.environ.items() if name == "QPUD_TEST_RUN"}
         clean = {"PATH": PATH, "SLURM_CONF": str(self.conf), "HOME": "/", **mark, **(env or {})}
         return subprocess.run(
-            [*become, *command], env=clean, cwd="/", input=stdin, capture_output=True, text=True, timeout=60
+            [*become, *command], env=clean, cwd="/", input=stdin, capture_output=True, text=True, timeout=seconds
         )
 
     def submit(self, body: str, *options: str, user: str = USER, env: Mapping[str, str] | None = None) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -98,9 +98,9 @@ class Hooked:
         finally:
             path.write_text(before)
 
-    def run_to_the_end(self, body: str, *options: str) -> str:
+    def run_to_the_end(self, body: str, *options: str, env: Mapping[str, str] | None = None) -> str:
         """Submit, wait for COMPLETED; what it wrote."""
-        job = self.cluster.submit(body, *options)
+        job = self.cluster.submit(body, *options, env=env)
         state = self.cluster.wait(job, "COMPLETED", "FAILED")
         assert state == "COMPLETED", self.cluster.output(job)
         return self.cluster.output(job)
@@ -114,8 +114,17 @@ class Hooked:
 
 
 @contextlib.contextmanager
-def running_hooked(pyz: Path, worker_python: Path) -> Iterator[Hooked]:
-    """All of it; skips where Slurm, its headers or munge are missing."""
+def running_hooked(
+    pyz: Path, worker_python: Path, *, policy: str = "", changes: Mapping[str, str] | None = None
+) -> Iterator[Hooked]:
+    """All of it; skips where Slurm, its headers or munge are missing.
+
+    Args:
+        pyz: The zipapp.
+        worker_python: The interpreter that has Pulser.
+        policy: More of the section [qpud].
+        changes: Texts of the resources' sections, and what stands there instead.
+    """
     require_slurm()
     if not HEADER.exists():
         pytest.skip(f"no {HEADER}: apt-get install libslurm-dev gcc")
@@ -123,7 +132,7 @@ def running_hooked(pyz: Path, worker_python: Path) -> Iterator[Hooked]:
         started: list[Site] = []
 
         def prepare(folder: Path) -> None:
-            started.append(_prepare(folder, pyz, worker_python))
+            started.append(_prepare(folder, pyz, worker_python, policy, changes or {}))
 
         try:
             stack.enter_context(munged.running())
@@ -135,8 +144,12 @@ def running_hooked(pyz: Path, worker_python: Path) -> Iterator[Hooked]:
         yield Hooked(cluster, started[0])
 
 
-def _prepare(folder: Path, pyz: Path, worker_python: Path) -> Site:
-    site = Site([str(pyz)], folder / "site", worker_python, SIMULATED + EMULATED, DAEMON.format(folder=folder))
+def _prepare(folder: Path, pyz: Path, worker_python: Path, policy: str, changes: Mapping[str, str]) -> Site:
+    resources = SIMULATED + EMULATED
+    for before, after in changes.items():
+        assert before in resources
+        resources = resources.replace(before, after)
+    site = Site([str(pyz)], folder / "site", worker_python, resources, DAEMON.format(folder=folder) + policy)
     values = {"folder": folder, "socket": site.folder / "qpud.sock", "url": site.url}
     shutil.copytree(PIECES, folder / "hooks")
     common = folder / "hooks" / "common.sh"

@@ -8,7 +8,8 @@ import pytest
 
 from qpud.core.slurm import SlurmAway
 from qpud.site import slurm as site_slurm
-from qpud.site.slurm import PATIENCE_SECONDS, RETRY_SECONDS, Slurm
+from qpud.site.slurm import Slurm
+from qpud.site.slurmcommand import PATIENCE_SECONDS, RETRY_SECONDS
 from tests.site.cluster import Cluster
 
 pytestmark = pytest.mark.slurm
