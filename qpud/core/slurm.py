@@ -49,6 +49,15 @@ class SlurmJob(msgspec.Struct, frozen=True, kw_only=True):
         return self.state in RUNNING
 
 
+class WorkerJob(msgspec.Struct, frozen=True, kw_only=True):
+    """A Slurm job in which a worker of ours runs, or waits to."""
+
+    id: int
+    name: str
+    state: str  # Slurm's word
+    reason: str  # why it waits
+
+
 def job_number(name: str | None) -> int | None:
     """The Slurm job that a session's `slurm_job_id` names: 4242, or 4242.run-1a2b as `qpud run` writes; else None.
 

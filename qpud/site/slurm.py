@@ -62,7 +62,7 @@ class Slurm:
     def __init__(self, conf: Path | None, pulse: Callable[[], float], rest: Path | None = None) -> None:
         self._rest = None if rest is None else SlurmRest(rest)
         self._is_rest_away = False
-        self._environment = _environment(conf)
+        self._environment = environment(conf)
         self._pulse = pulse
         self._turn = asyncio.Semaphore(MOST_AT_ONCE)
         self._known: dict[int, tuple[float, SlurmJob]] = {}
@@ -198,7 +198,7 @@ class Slurm:
         return _Answer(process.returncode or 0, out.decode(errors="replace"), error.decode(errors="replace"))
 
 
-def _environment(conf: Path | None) -> dict[str, str]:
+def environment(conf: Path | None) -> dict[str, str]:
     """Nothing of SQUEUE_* or SLURM_*, which change what squeue prints; times in seconds since the epoch."""
     kept = {name: os.environ[name] for name in ("PATH", "SLURM_CONF") if name in os.environ}
     chosen = {"SLURM_CONF": str(conf)} if conf is not None else {}
