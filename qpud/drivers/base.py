@@ -190,6 +190,11 @@ class Foresighted(Protocol):
         """Its workers."""
 
 
+def foresighted(driver: Driver | None) -> Foresighted | None:
+    """The driver, if it has workers of its own."""
+    return driver if driver is not None and isinstance(driver, Foresighted) else None
+
+
 class SlurmProtocol(Protocol):
     """What drivers ask of Slurm; `qpud.site.srun.Srun` is the real one, see there."""
 

@@ -129,7 +129,7 @@ class Pool:
         self._changed.set()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ANSWER_SECONDS):
-                while not self._failure and not self._is_hopeful:
+                while not (self._failure or self._is_hopeful or any(berth.place for berth in self._berths)):
                     self._told.clear()
                     await self._told.wait()
         self._is_wanted = False
@@ -303,7 +303,8 @@ class Pool:
     def _dismiss_idle(self, now: float) -> None:
         if self._wishes:
             return
-        for berth in [berth for berth in self._berths if berth.job_id is None]:
+        settled = (berth for berth in self._berths if berth.is_ready or berth.is_queued)
+        for berth in [berth for berth in settled if berth.job_id is None]:
             if now - berth.idle_since >= self._policy.worker_idle_time:
                 log.info("idle worker ends", extra={"resource": self._policy.name, "slurm_job": berth.slurm_job})
                 self._dismiss(berth)

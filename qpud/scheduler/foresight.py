@@ -5,7 +5,7 @@ from __future__ import annotations
 from qpud.context import Context
 from qpud.core.bars import bar
 from qpud.core.job import Job, Reason
-from qpud.drivers.base import Coming, Driver, Foresighted
+from qpud.drivers.base import Coming, Driver, foresighted
 from qpud.scheduler.programs import Programs
 
 
@@ -22,7 +22,8 @@ class Foresight:
     def __init__(self, context: Context, name: str, driver: Driver, programs: Programs) -> None:
         self._context = context
         self._name = name
-        self._driver = driver if isinstance(driver, Foresighted) and driver.ahead else None
+        ahead = foresighted(driver)
+        self._driver = ahead if ahead and ahead.ahead else None
         self._programs = programs
         self._told: dict[int, Coming] = {}
 

@@ -11,7 +11,7 @@ from qpud.core.errors import BadRequest, Conflict
 from qpud.core.identity import Identity
 from qpud.core.job import Job, JobState, Reason
 from qpud.core.plan import tier
-from qpud.drivers.base import Foresighted
+from qpud.drivers.base import foresighted
 from qpud.service.ending import EndingVerbs
 from qpud.store import jobs as sql
 from qpud.store import queries
@@ -200,17 +200,16 @@ class JobVerbs(EndingVerbs):
         ):
             return f"waits: {why}"
         word = Reason.NONE if word is Reason.WORKER else word
-        driver = self._context.drivers.get(job.resource)
-        done = driver.preparing(job.id) if isinstance(driver, Foresighted) else ""
+        driver = foresighted(self._context.drivers.get(job.resource))
+        done = driver.preparing(job.id) if driver else ""
         sentence = explain.sentence(job, self._context.book, self.policy, self._context.clock(), word)
         return f"{sentence}; {done}" if done else sentence
 
     def _worker_lacks(self, job: Job) -> str:
         """What the worker of a job that has its turn waits for."""
-        driver, flight = self._context.drivers.get(job.resource), self._context.book.flights.get(job.resource)
-        if flight is None or flight.job_id != job.id or not isinstance(driver, Foresighted):
-            return ""
-        return driver.lacks(job.id)
+        flight = self._context.book.flights.get(job.resource)
+        driver = foresighted(self._context.drivers.get(job.resource))
+        return driver.lacks(job.id) if driver and flight and flight.job_id == job.id else ""
 
     async def _wait(self, job: Job, seconds: float, is_over: explain.Condition) -> Job:
         context = self._context
