@@ -178,7 +178,7 @@ class Foresighted(Protocol):
     """How many of the next jobs it wants to hear of."""
 
     def foresee(self, coming: Sequence[Coming]) -> None:
-        """Prepare these jobs, best first; forget what was prepared for others."""
+        """Prepare these jobs, best first, the one that has the resource before all; forget those not named."""
 
     def lacks(self, job_id: int) -> str:
         """What a job whose slice is in flight waits for, in words; "" if it is being worked on."""

@@ -9,6 +9,7 @@ worker is charged: neither the wait for Slurm nor what was lost with a node.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 
 from qpud.core.policy import ResourcePolicy
@@ -27,6 +28,8 @@ from qpud.drivers.base import (
 from qpud.drivers.emulator import EmulatorDriver, Spent, Times
 from qpud.drivers.pool import Pool
 from qpud.drivers.workers import WorkerFault
+
+log = logging.getLogger(__name__)
 
 WINDOW = 2  # jobs in line to look at, for each worker
 
@@ -47,6 +50,7 @@ class SlurmEmulatorDriver(EmulatorDriver):
         self._pool = Pool(policy, workers, slurm, clock, self._drop)
         super().__init__(policy, self._pool, clock)
         self.ahead = WINDOW * policy.workers if policy.workers > 1 else 0
+        self._coming: dict[int, Coming] = {}
         self._evolving: dict[int, asyncio.Task[None]] = {}
         self._unasked: set[int] = set()  # jobs emulated, or being so, that had no slice yet
         self._paid: set[int] = set()  # jobs whose emulation was charged
@@ -74,6 +78,7 @@ class SlurmEmulatorDriver(EmulatorDriver):
         """Drop the job's shots and whatever runs for it."""
         if task := self._evolving.pop(job_id, None):
             task.cancel()
+        self._coming.pop(job_id, None)
         self._unasked.discard(job_id)
         self._paid.discard(job_id)
         super().release(job_id)
@@ -81,17 +86,10 @@ class SlurmEmulatorDriver(EmulatorDriver):
     # -- Foresighted
     def foresee(self, coming: Sequence[Coming]) -> None:
         """See Foresighted: at most Workers - 1 are emulated ahead at a time, the last worker is the slice's."""
-        for job_id in self._unasked - {one.job_id for one in coming}:
+        self._coming = {one.job_id: one for one in coming}
+        for job_id in self._unasked - set(self._coming):
             self._drop(job_id)
-        spec = self._spec
-        if spec is None or self._closed or self._pool.failure:
-            return
-        for one in coming:
-            if sum(not task.done() for task in self._evolving.values()) >= self._policy.workers - 1:
-                return
-            if self._is_untouched(one.job_id) and self._fits(one):
-                self._unasked.add(one.job_id)
-                self._begin(one, spec)
+        self._begin_ahead()
 
     def lacks(self, job_id: int) -> str:
         """See Foresighted."""
@@ -149,8 +147,25 @@ class SlurmEmulatorDriver(EmulatorDriver):
     def _begin(self, one: Coming, spec: DeviceSpec) -> asyncio.Task[None]:
         evolving = self._evolve(one.job_id, one.program, spec, shots=one.shots, seed=one.seed)
         task = self._evolving[one.job_id] = asyncio.create_task(evolving, name=f"evolve-{one.job_id}")
-        task.add_done_callback(_look_at)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A failure ahead of the slice is nobody's yet: the slice will try again and be told."""
+        if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, WorkerFault):
+            log.error("driver fault ahead of a slice", exc_info=error, extra={"resource": self.name})
+        self._begin_ahead()
+
+    def _begin_ahead(self) -> None:
+        spec = self._spec
+        if spec is None or self._closed or self._pool.failure:
+            return
+        for one in self._coming.values():
+            if sum(not self._evolving[job_id].done() for job_id in self._unasked) >= self._policy.workers - 1:
+                return
+            if self._is_untouched(one.job_id) and self._fits(one):
+                self._begin(one, spec)
+                self._unasked.add(one.job_id)
 
     def _is_untouched(self, job_id: int) -> bool:
         """Whether a job was not emulated yet, or only until its slice was cut."""
@@ -168,9 +183,3 @@ class SlurmEmulatorDriver(EmulatorDriver):
         """Throw away what was emulated ahead."""
         if job_id in self._unasked:
             self.release(job_id)
-
-
-def _look_at(task: asyncio.Task[None]) -> None:
-    """A failure ahead of the slice is nobody's yet: the slice will try again and be told."""
-    if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, WorkerFault):
-        raise error

@@ -196,7 +196,7 @@ class Pool:
     def lacks(self, job_id: int) -> str:
         """What the emulation of a job waits for; "" if it does not."""
         work = self._works.get(job_id)
-        if work is None or work.began is not None:
+        if work.began is not None if work else not self._is_wanted:
             return ""
         if self._failure and not self._is_hopeful:
             return self._failure

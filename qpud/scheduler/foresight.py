@@ -31,10 +31,16 @@ class Foresight:
         """Tell the driver what is next in line as things are now."""
         if self._driver is None:
             return
-        coming = {job.id: self._told.get(job.id) or await self._coming(job) for job in self._next(self._driver.ahead)}
+        jobs = [*self._current(), *self._next(self._driver.ahead)]
+        coming = {job.id: self._told.get(job.id) or await self._coming(job) for job in jobs}
         if coming or self._told:
             self._driver.foresee(list(coming.values()))
         self._told = coming
+
+    def _current(self) -> list[Job]:
+        """The job that has the resource: what was prepared for it is about to be used."""
+        current = self._context.book.current(self._name)
+        return [] if current is None else [current]
 
     def _next(self, limit: int) -> list[Job]:
         """The jobs that would start, best first; none while the resource starts nothing."""
