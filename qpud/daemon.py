@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import uvloop
 
 from qpud import __version__
@@ -31,7 +32,7 @@ from qpud.config.rule import load_rule
 from qpud.context import Context
 from qpud.core.book import Book
 from qpud.core.errors import QpudError
-from qpud.core.policy import AuthType, DaemonPolicy, Policy, UnixListen
+from qpud.core.policy import AuthType, DaemonPolicy, Policy, ResourcePolicy, UnixListen
 from qpud.core.tally import day_start
 from qpud.core.usage import last_reset, of_account, of_member, of_user
 from qpud.drivers.base import Driver
@@ -52,6 +53,7 @@ from qpud.site.peer import Groups, bind_tcp, bind_unix, bound_at, unbind, user_i
 from qpud.site.secret import kept_secret
 from qpud.site.slurm import Slurm
 from qpud.site.slurmcontrol import SlurmControl
+from qpud.site.srun import Srun
 from qpud.site.state import one_daemon
 from qpud.store.ledger import charged_since, hourly_usage
 from qpud.store.store import Snapshot, Store
@@ -223,12 +225,18 @@ def book_of(policy: Policy, snapshot: Snapshot) -> Book:
 
 @asynccontextmanager
 async def _open_drivers(policy: Policy, workers: Workers) -> AsyncIterator[dict[str, Driver]]:
-    drivers = {name: make_driver(resource, workers, time.time) for name, resource in policy.resources.items()}
+    srun = Srun(policy.daemon.slurm_conf, policy.daemon.state_save_location)
+    resources = {name: _with_python(resource, policy.daemon) for name, resource in policy.resources.items()}
+    drivers = {name: make_driver(one, workers, time.time, srun) for name, one in resources.items()}
     async with AsyncExitStack() as stack:
         for driver in drivers.values():
             await driver.open()
             stack.push_async_callback(driver.close)
         yield drivers
+
+
+def _with_python(resource: ResourcePolicy, daemon: DaemonPolicy) -> ResourcePolicy:
+    return msgspec.structs.replace(resource, worker_python=resource.worker_python or daemon.worker_python)
 
 
 def _show_start(context: Context) -> None:

@@ -129,7 +129,8 @@ def queue_line(entry: verbs.QueueEntry) -> wire.QueueLine:
 
 def resource_line(view: verbs.ResourceView) -> wire.ResourceLine:
     """A resource as everybody may see it."""
-    return wire.ResourceLine(**msgspec.structs.asdict(view))
+    workers = [wire.WorkerLine(**msgspec.structs.asdict(one)) for one in view.workers]
+    return wire.ResourceLine(**{**msgspec.structs.asdict(view), "workers": workers})
 
 
 def queue_policy_line(queue: QueuePolicy) -> wire.QueuePolicyLine:

@@ -296,8 +296,24 @@ class QueueView(msgspec.Struct, frozen=True, kw_only=True):
     queue: list[QueueLine]
 
 
+class WorkerLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker on a node of the cluster.
+
+    `state` is Slurm's word with its `reason` while it waits for nodes, then starting, idle or busy with `job_id`.
+    """
+
+    slurm_job_id: str
+    state: str
+    reason: str
+    node: str
+    job_id: int | None
+
+
 class ResourceLine(msgspec.Struct, frozen=True, kw_only=True):
-    """A resource; `state` is up, down, unreachable or drained, `device` the name in its device spec."""
+    """A resource; `state` is up, down, unreachable or drained, `device` the name in its device spec.
+
+    `workers` are Slurm jobs, of a resource with Launcher = slurm.
+    """
 
     name: str
     driver: str
@@ -308,6 +324,7 @@ class ResourceLine(msgspec.Struct, frozen=True, kw_only=True):
     pending: int
     running_job: int | None
     drained_reason: str | None
+    workers: list[WorkerLine] = []
 
 
 class ResourceList(msgspec.Struct, frozen=True, kw_only=True):

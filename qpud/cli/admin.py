@@ -13,6 +13,7 @@ from qpud.cli.serve import Verbs
 from qpud.cli.tables import clock, duration, table, terminal_columns
 
 RESOURCE_HEADER = ("RESOURCE", "STATE", "DRIVER", "DEVICE", ">PENDING", ">RUNNING", "REASON")
+WORKER_HEADER = ("WORKER", "SLURMJOB", "NODE", "STATE", ">JOB", "REASON")
 QUEUE_HEADER = ("QUEUE", ">TIER", "PREEMPT", ">SLICE", "LIMITS")
 SESSION_HEADER = ("SESSION", "USER", "QUEUE", ">SHARE", "HINT", "SLURMJOB", "OPENED", "STATE")
 
@@ -63,8 +64,14 @@ def print_info(client: Client, args: argparse.Namespace) -> int:
 def _info_text(info: dict[str, Any]) -> str:
     width = terminal_columns()
     resources = table(RESOURCE_HEADER, [_resource_row(one) for one in info["resources"]], width)
+    workers = [_worker_row(one["name"], worker) for one in info["resources"] for worker in one.get("workers", ())]
     queues = table(QUEUE_HEADER, [_queue_row(one) for one in info["queues"]], width)
-    return f"{resources}\n\n{queues}"
+    parts = [resources, *([table(WORKER_HEADER, workers, width)] if workers else []), queues]
+    return "\n\n".join(parts)
+
+
+def _worker_row(resource: str, one: dict[str, Any]) -> list[object]:
+    return [resource, one["slurm_job_id"], one["node"], one["state"], one["job_id"], one["reason"]]
 
 
 def _resource_row(one: dict[str, Any]) -> list[object]:

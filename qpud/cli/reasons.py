@@ -5,6 +5,7 @@ from __future__ import annotations
 WORDS: dict[str, str] = {
     "Priority": "jobs of a higher tier, or older ones, go first",
     "Resources": "next in line, the resource is busy",
+    "Worker": "it has its turn, and waits for Slurm to start a worker",
     "Validating": "its sequence is being checked",
     "JobHeldUser": "held by its user; `qpud release` lets it go on",
     "JobHeldAdmin": "held by an administrator",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import NamedTuple
 
 from qpud.config.ini import Section
@@ -10,9 +11,30 @@ from qpud.config.mistakes import Findings, nearest, without_password
 from qpud.config.rule import load_rule
 from qpud.config.values import is_loopback, write_duration, write_listen
 from qpud.core.errors import Invalid
-from qpud.core.policy import AuthType, DriverKind, OpenSessions, Policy, ResourcePolicy, TcpListen, UnixListen
+from qpud.core.policy import (
+    AuthType,
+    DriverKind,
+    Launcher,
+    OpenSessions,
+    Policy,
+    ResourcePolicy,
+    TcpListen,
+    UnixListen,
+)
 from qpud.core.schedulers import BUILT_IN
 
+_OF_SLURM = ("LauncherOptions", "Workers", "WorkerIdleTime", "WorkerPython")
+"""Keys that mean something with Launcher = slurm only."""
+_OURS = {
+    **dict.fromkeys(("-J", "--job-name"), "qpud finds its Slurm jobs by the name that it gives them"),
+    **dict.fromkeys(("-n", "--ntasks", "-N", "--nodes", "--ntasks-per-node"), "a worker is one task on one node"),
+    **dict.fromkeys(
+        ("-i", "--input", "-o", "--output", "-e", "--error", "-l", "--label", "-u", "--unbuffered", "--pty"),
+        "the worker speaks to qpud through srun's standard input and output",
+    ),
+    **dict.fromkeys(("--jobid", "--multi-prog", "-D", "--chdir", "--no-allocate", "-Z"), "qpud starts the worker"),
+}
+"""Options of srun that would break the worker, and why."""
 _SHELL_NAME = re.compile(r"^[A-Za-z_]\w*$", re.ASCII)
 
 
@@ -46,6 +68,8 @@ def check_policy(policy: Policy, sections: list[Section], findings: Findings) ->
         section = written.get(("resource", resource.name))
         if section and resource.driver is DriverKind.PASQAL_QPU:
             _check_qpu(resource, section, findings)
+        elif section and resource.driver is DriverKind.EMULATOR:
+            _check_launcher(resource, section, findings)
 
 
 def _check_defaults(policy: Policy, section: Section, findings: Findings) -> None:
@@ -94,6 +118,23 @@ def _check_qpu(resource: ResourcePolicy, section: Section, findings: Findings) -
     if resource.poll_min > resource.poll_max:
         place = _Place(section, "PollMin", write_duration(resource.poll_min))
         place.complain(findings, f"is above PollMax = {write_duration(resource.poll_max)}")
+
+
+def _check_launcher(resource: ResourcePolicy, section: Section, findings: Findings) -> None:
+    if resource.launcher is Launcher.LOCAL:
+        for key in (key for key in _OF_SLURM if key.lower() in section.entries):
+            value = section.entries[key.lower()].value
+            _Place(section, key, value).complain(findings, "belongs to Launcher = slurm")
+        return
+    words = shlex.split(resource.launcher_options or "")
+    if words and not words[0].startswith("-"):
+        place = _Place(section, "LauncherOptions", resource.launcher_options or "")
+        place.complain(findings, f"begins with {words[0]!r}, which is no option of srun")
+    for word in words:
+        name = word.partition("=")[0] if word.startswith("--") else word[:2]
+        if name in _OURS:
+            place = _Place(section, "LauncherOptions", resource.launcher_options or "")
+            place.complain(findings, f"holds {name}, and {_OURS[name]}")
 
 
 def warnings(policy: Policy) -> list[str]:

@@ -158,6 +158,8 @@ def _by_unit(unit: Unit) -> Form | None:
             return Form(values.read_mode, values.write_mode, values.MODE_FORM)
         case Unit.URL:
             return Form(values.read_url, str, "http://[user:password@]host:port[/prefix]")
+        case Unit.WORDS:
+            return Form(values.read_words, str, "options quoted as for a shell")
         case Unit.PLAIN:
             return None
 

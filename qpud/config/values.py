@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import shlex
 from decimal import Decimal
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
@@ -131,6 +132,15 @@ def read_name(text: str) -> str:
     """One word: a user, a group, a partition, a queue."""
     if re.search(r"[\s,]", text):
         raise ValueError("is not one word")
+    return text
+
+
+def read_words(text: str) -> str:
+    """Words quoted as for a shell, kept as written."""
+    try:
+        shlex.split(text)
+    except ValueError as problem:
+        raise ValueError(f"is not quoted as for a shell ({problem})") from None
     return text
 
 

@@ -36,6 +36,7 @@ class Reason(enum.StrEnum):
     NONE = ""
     PRIORITY = "Priority"  # jobs of a higher tier, or older ones, go first
     RESOURCES = "Resources"  # next in line, the resource is busy
+    WORKER = "Worker"  # has the resource, whose worker on the cluster waits for Slurm or starts
     VALIDATING = "Validating"  # the worker has not given its verdict yet
     HELD = "JobHeldUser"
     HELD_ADMIN = "JobHeldAdmin"

@@ -29,6 +29,14 @@ class Unit(enum.StrEnum):
     BYTES = "bytes"  # 1048576, 512K, 1M, 2G
     MODE = "mode"  # octal, as chmod takes it
     URL = "url"  # http://host:port or https://…
+    WORDS = "words"  # command-line options, quoted as for a shell
+
+
+class Launcher(enum.StrEnum):
+    """Where an emulator's workers run."""
+
+    LOCAL = "local"  # on the access node
+    SLURM = "slurm"  # on the cluster's nodes, each as a Slurm job
 
 
 class AuthType(enum.StrEnum):
@@ -447,6 +455,52 @@ class ResourcePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     ] = 3600.0
     cloud_name: Annotated[
         str | None, Key("Device type under which clients of the cloud dialect know it; empty: its own name")
+    ] = None
+    launcher: Annotated[
+        Launcher,
+        Key(
+            "Where its workers run: local (this machine), or slurm: each as a Slurm job, started when needed",
+            drivers=EMULATOR,
+            restart=True,
+        ),
+    ] = Launcher.LOCAL
+    launcher_options: Annotated[
+        str | None,
+        Key(
+            "With Launcher = slurm: options of srun (-p gpu -c 8 -t 60), quoted as for a shell; empty: none",
+            unit=Unit.WORDS,
+            drivers=EMULATOR,
+            restart=True,
+        ),
+    ] = None
+    workers: Annotated[
+        int,
+        Key(
+            "With Launcher = slurm: Slurm jobs at once; the next jobs in line are emulated ahead on them",
+            at_least=1,
+            at_most=256,
+            drivers=EMULATOR,
+            restart=True,
+        ),
+    ] = 1
+    worker_idle_time: Annotated[
+        float,
+        Key(
+            "With Launcher = slurm: a worker without work is cancelled after this",
+            unit=Unit.SECONDS,
+            above=0,
+            unlimited=True,
+            drivers=EMULATOR,
+            restart=True,
+        ),
+    ] = 300.0
+    worker_python: Annotated[
+        Path | None,
+        Key(
+            "With Launcher = slurm: the nodes' interpreter that has Pulser; empty: WorkerPython of [qpud]",
+            drivers=EMULATOR,
+            restart=True,
+        ),
     ] = None
     url: Annotated[
         str | None,

@@ -90,6 +90,13 @@ def not_releasable(number: int, user_id: int, user: str, hold: SlurmHold | None)
     if hold.state == "PENDING" and hold.reason == "JobHeldAdmin":
         return f"Slurm job {number} of user {user} is held by an administrator, who alone releases it"
     return f"Slurm job {number} of user {user} is {hold.state} and not held by its user: submit it with sbatch --hold"
+class WorkerJob(msgspec.Struct, frozen=True, kw_only=True):
+    """A Slurm job in which a worker of ours runs, or waits to."""
+
+    id: int
+    name: str
+    state: str  # Slurm's word
+    reason: str  # why it waits
 
 
 def job_number(name: str | None) -> int | None:

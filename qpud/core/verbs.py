@@ -283,6 +283,16 @@ class QueueEntry(msgspec.Struct, frozen=True, kw_only=True):
     forecast: Forecast | None = None
 
 
+class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker of a resource with Launcher = slurm."""
+
+    slurm_job_id: str  # "" until Slurm has told it
+    state: str  # Slurm's word while it waits; then starting, idle or busy
+    reason: str  # Slurm's, while it waits
+    node: str  # "" until it runs
+    job_id: int | None  # what it emulates now
+
+
 class ResourceView(msgspec.Struct, frozen=True, kw_only=True):
     """A resource as everybody may see it."""
 
@@ -295,6 +305,7 @@ class ResourceView(msgspec.Struct, frozen=True, kw_only=True):
     pending: int
     running_job: int | None  # the job whose slice is in flight
     drained_reason: str | None
+    workers: list[WorkerView] = []  # with Launcher = slurm
 
 
 class AccountingFilter(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,12 +8,15 @@ keeps no durable state: after a crash of the daemon the scheduler asks `find(tag
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from asyncio.subprocess import Process
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import msgspec
 
 from qpud.core.slices import Outcome
+from qpud.core.slurm import WorkerJob
+from qpud.core.verbs import WorkerView
 
 if TYPE_CHECKING:
     from qpud.drivers.workers import Verdict
@@ -156,6 +159,59 @@ class Driver(Protocol):
 
     def release(self, job_id: int) -> None:
         """The job has ended: drop whatever state is kept for its further slices."""
+
+
+class Coming(msgspec.Struct, frozen=True, kw_only=True):
+    """A job that will be run soon, unless it is cancelled or overtaken."""
+
+    job_id: int
+    program: Program
+    shots: int
+    seed: int
+
+
+@runtime_checkable
+class Foresighted(Protocol):
+    """A driver with workers of its own, that prepares the jobs which come next; nothing of that is durable."""
+
+    ahead: int
+    """How many of the next jobs it wants to hear of."""
+
+    def foresee(self, coming: Sequence[Coming]) -> None:
+        """Prepare these jobs, best first, the one that has the resource before all; forget those not named."""
+
+    def lacks(self, job_id: int) -> str:
+        """What a job whose slice is in flight waits for, in words; "" if it is being worked on."""
+
+    def preparing(self, job_id: int) -> str:
+        """What is done, or was, for a job before its slice, in words; "" if nothing."""
+
+    def crew(self) -> list[WorkerView]:
+        """Its workers."""
+
+
+def foresighted(driver: Driver | None) -> Foresighted | None:
+    """The driver, if it has workers of its own."""
+    return driver if driver is not None and isinstance(driver, Foresighted) else None
+
+
+class SlurmProtocol(Protocol):
+    """What drivers ask of Slurm; `qpud.site.srun.Srun` is the real one, see there."""
+
+    def name(self, resource: str, number: int) -> str:
+        """The name of a Slurm job: this daemon, the resource, this life, a number."""
+
+    async def start(self, name: str, options: list[str], command: list[str]) -> Process:
+        """Run a command as a Slurm job of that name; the process is srun. Raises: OSError without srun."""
+
+    async def jobs(self, resource: str) -> list[WorkerJob]:
+        """The Slurm jobs of a resource that wait or run, of earlier lives too. Raises: SlurmAway."""
+
+    async def cancel_left(self, resource: str) -> int:
+        """Cancel the Slurm jobs that an earlier life left; returns how many. Raises: SlurmAway."""
+
+    async def cancel_all(self, resource: str) -> int:
+        """Cancel every Slurm job of a resource; returns how many. Raises: SlurmAway."""
 
 
 class WorkersProtocol(Protocol):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import msgspec
 
@@ -30,6 +31,18 @@ from qpud.drivers.workers import WorkerFault
 DEVICE = "AnalogDevice"  # where the policy names none
 DEALT_PER_SECOND = 1000.0  # assumed: once evolved, 50 shots take under 1 ms (facts/EMULATORS.md §5)
 HEALTH_SECONDS = 3.0
+
+
+class Times(NamedTuple):
+    """When a slice was worked on, and what that costs; seconds, since the epoch where they are dates."""
+
+    started_at: float
+    ended_at: float
+    qpu_seconds: float
+
+
+Spent = Callable[[OutcomeState], Times]
+"""What a slice has cost until now, if it ends in that state."""
 
 
 class _Run:
@@ -127,10 +140,12 @@ class EmulatorDriver:
             raise Refused(why, transient=True)
         self._check_atoms(request.program)
         spec = await self.spec()
+        await self._require_worker()
         if request.tag not in self._runs or self._runs[request.tag].ended_badly:
             self._forget_ended(request.job_id)
-            task = asyncio.create_task(self._run(request, spec), name=f"emulate-{request.tag}")
-            self._runs[request.tag] = _Run(request, task, self._canceled_since(self._clock()))
+            spent = self._stopwatch(request)
+            task = asyncio.create_task(self._run(request, spec, spent), name=f"emulate-{request.tag}")
+            self._runs[request.tag] = _Run(request, task, _canceled(spent))
         return request.tag
 
     async def wait(self, device_id: str, request: SliceRequest) -> Outcome:
@@ -138,7 +153,7 @@ class EmulatorDriver:
         if (run := self._runs.get(device_id)) is None:
             now = self._clock()
             gone = f"emulator {self.name} knows no slice {request.tag}"
-            return _failed(gone, transient=True, started_at=now, ended_at=now)
+            return _failed(gone, transient=True, times=Times(now, now, 0.0))
         return await asyncio.shield(run.outcome)
 
     async def find(self, request: SliceRequest) -> str | None:
@@ -172,24 +187,28 @@ class EmulatorDriver:
         for tag in [tag for tag, run in self._runs.items() if run.request.job_id == job_id and run.task.done()]:
             del self._runs[tag]
 
-    async def _run(self, request: SliceRequest, spec: DeviceSpec) -> Outcome:
+    async def _require_worker(self) -> None:
+        """Raises: Refused, if there is no worker. The access node's is there, or `failure` says why it is not."""
+
+    def _stopwatch(self, _request: SliceRequest, /) -> Spent:
+        """Start to measure a slice: here all its time is work."""
         started = self._clock()
+
+        def spent(_state: OutcomeState) -> Times:
+            ended = self._clock()
+            return Times(started, ended, ended - started)
+
+        return spent
+
+    async def _run(self, request: SliceRequest, spec: DeviceSpec, spent: Spent) -> Outcome:
         try:
             provenance = await self._emulated(request, spec)
             counts = await self._deal(request, spec)
         except WorkerFault as fault:
             self._evolved.pop(request.job_id, None)
-            ended = self._clock()
-            return _failed(fault.message, transient=fault.transient, started_at=started, ended_at=ended)
-        ended = self._clock()
-        return Outcome(
-            state=OutcomeState.DONE,
-            counts=counts,
-            started_at=started,
-            ended_at=ended,
-            qpu_seconds=ended - started,
-            provenance=provenance,
-        )
+            return _failed(fault.message, transient=fault.transient, times=spent(OutcomeState.FAILED))
+        times = spent(OutcomeState.DONE)
+        return Outcome(state=OutcomeState.DONE, counts=counts, provenance=provenance, **times._asdict())
 
     async def _deal(self, request: SliceRequest, spec: DeviceSpec) -> dict[str, int]:
         try:
@@ -204,39 +223,22 @@ class EmulatorDriver:
     async def _emulated(self, request: SliceRequest, spec: DeviceSpec) -> dict[str, str]:
         """Evolve the job unless that is done; returns the provenance."""
         if request.job_id not in self._evolved:
-            provenance = await self._workers.evolve(
-                request.job_id,
-                request.program,
-                spec,
-                shots=request.job_shots,
-                seed=request.seed,
-                options={"memory": self._policy.max_memory, "seconds": self._policy.max_run_time},
-            )
-            self._evolved[request.job_id] = {"driver": "emulator", **provenance}
+            await self._evolve(request.job_id, request.program, spec, shots=request.job_shots, seed=request.seed)
         return self._evolved[request.job_id]
 
-    def _canceled_since(self, started: float) -> Callable[[], Outcome]:
-        def canceled() -> Outcome:
-            ended = self._clock()
-            return Outcome(
-                state=OutcomeState.CANCELED,
-                counts={},
-                started_at=started,
-                ended_at=ended,
-                qpu_seconds=ended - started,
-                message="the emulation was stopped",
-            )
-
-        return canceled
+    async def _evolve(self, job_id: int, program: Program, spec: DeviceSpec, *, shots: int, seed: int) -> None:
+        limits = {"memory": self._policy.max_memory, "seconds": self._policy.max_run_time}
+        provenance = await self._workers.evolve(job_id, program, spec, shots=shots, seed=seed, options=limits)
+        self._evolved[job_id] = {"driver": "emulator", **provenance}
 
 
-def _failed(message: str, *, transient: bool, started_at: float, ended_at: float) -> Outcome:
-    return Outcome(
-        state=OutcomeState.FAILED,
-        counts={},
-        started_at=started_at,
-        ended_at=ended_at,
-        qpu_seconds=ended_at - started_at,
-        message=message,
-        transient=transient,
-    )
+def _canceled(spent: Spent) -> Callable[[], Outcome]:
+    def canceled() -> Outcome:
+        times = spent(OutcomeState.CANCELED)
+        return Outcome(state=OutcomeState.CANCELED, counts={}, message="the emulation was stopped", **times._asdict())
+
+    return canceled
+
+
+def _failed(message: str, *, transient: bool, times: Times) -> Outcome:
+    return Outcome(state=OutcomeState.FAILED, counts={}, message=message, transient=transient, **times._asdict())

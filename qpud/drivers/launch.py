@@ -8,6 +8,7 @@ current folder, no .pyc written (the folder may be read-only or another user's).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 from asyncio.subprocess import DEVNULL, PIPE, Process
@@ -38,12 +39,29 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Launched(msgspec.Struct, frozen=True, kw_only=True):
-    """A running parent, our end of its socket pair, and the folder that its libraries may write to."""
+    """A running parent and our end of its stream; here also the folder that its libraries may write to.
 
-    folder: TemporaryDirectory[str]
+    On a node `process` is srun, `place` tells the Slurm job and the node.
+    """
+
     process: Process
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
+    folder: TemporaryDirectory[str] | None = None
+    place: dict[str, str] = {}
+
+    def stop(self) -> None:
+        """End it at once: srun is asked, for it has a Slurm job to cancel."""
+        with contextlib.suppress(ProcessLookupError):
+            if self.folder is None:
+                self.process.terminate()
+            else:
+                self.process.kill()
+
+    def clean_up(self) -> None:
+        """Remove what it left on this machine."""
+        if self.folder is not None:
+            self.folder.cleanup()
 
 
 async def launch(python: Path, settings: Settings) -> Launched:

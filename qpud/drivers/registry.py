@@ -6,8 +6,9 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import cast
 
-from qpud.core.policy import DriverKind, ResourcePolicy
-from qpud.drivers.base import Clock, Driver, WorkersProtocol
+from qpud.core.policy import DriverKind, Launcher, ResourcePolicy
+from qpud.drivers.base import Clock, Driver, SlurmProtocol, WorkersProtocol
+from qpud.drivers.emulator_slurm import SlurmEmulatorDriver
 
 Maker = Callable[[ResourcePolicy, WorkersProtocol, Clock], Driver]
 
@@ -20,17 +21,22 @@ class DriverMissing(Exception):
         self.message = message
 
 
-def make_driver(policy: ResourcePolicy, workers: WorkersProtocol, clock: Clock) -> Driver:
+def make_driver(
+    policy: ResourcePolicy, workers: WorkersProtocol, clock: Clock, slurm: SlurmProtocol | None = None
+) -> Driver:
     """Make the driver of a resource; nothing is opened yet.
 
     Args:
         policy: The resource's section; its Driver chooses the class.
         workers: The worker process, shared by all drivers.
         clock: Wall time.
+        slurm: Starts workers on the cluster's nodes, for Launcher = slurm.
 
     Raises:
         DriverMissing: The driver's libraries are not installed: only resources that use it suffer.
     """
+    if policy.launcher is Launcher.SLURM and slurm is not None:
+        return SlurmEmulatorDriver(policy, workers, clock, slurm)
     module, name = _CLASSES[policy.driver]
     try:
         maker = cast("Maker", getattr(import_module(module), name))

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 START_SECONDS = 120.0  # imports take 3 s warm, 10 s from a cold disk
 HANG_SECONDS = 30.0  # beyond every limit that the parent keeps itself
 BACKOFF_FIRST, BACKOFF_MOST = 0.1, 60.0
+STOP_SECONDS = 10.0  # for srun to cancel its Slurm job; it waits 4 s for a step that does not end
 HEALTHY_SECONDS = 30.0  # a parent that lived so long starts the backoff anew
 MAX_VALIDATORS = 2
 DIED = "the worker process died"
@@ -109,6 +110,10 @@ class Workers:
 
     async def open(self) -> None:
         """Start the parent; returns at once, requests wait until it is ready. It is restarted if it dies."""
+        self.begin()
+
+    def begin(self) -> None:
+        """What `open` does."""
         self._settled.clear()
         self._runner = asyncio.create_task(self._keep_running(), name="worker")
 
@@ -286,6 +291,7 @@ class Workers:
             self._versions = answer.ready
             self.ready.set()
             self._settled.set()
+            self._became_ready()
         elif answer.failed is not None:
             self._failure = answer.failed
         elif answer.progress is not None:
@@ -294,29 +300,43 @@ class Workers:
         elif (future := self._pending.get(answer.id)) and not future.done():
             future.set_result(answer)
 
+    def _became_ready(self) -> None:
+        """Called when the parent answers: nothing more is to be done here."""
+
     # The process
 
     async def _keep_running(self) -> None:
         pause, loop = BACKOFF_FIRST, asyncio.get_running_loop()
         while True:
             began = loop.time()
-            self._settled.clear()
-            self._failure = DIED
-            try:
-                await self._run_once()
-            except ConnectionError:
-                pass  # died with our request in its socket: like any death
-            except (OSError, TimeoutError, ValueError, msgspec.DecodeError) as broken:  # ValueError: LINE_LIMIT
-                self._failure = f"the worker {self._python} cannot be run: {_reason(broken)}"
-                self._settled.set()
-            finally:
-                self._fail_pending()
+            await self._live()
             pause = BACKOFF_FIRST if loop.time() - began > HEALTHY_SECONDS else min(pause * 2, BACKOFF_MOST)
             log.warning("worker ended", extra={"why": self._failure, "restart_in_seconds": pause})
             await asyncio.sleep(pause)
 
+    async def _live(self) -> None:
+        """One life of the parent, to its end; `_failure` tells what that was."""
+        self._settled.clear()
+        self._failure = DIED
+        try:
+            await self._run_once()
+        except ConnectionError:
+            pass  # died with our request in its socket: like any death
+        except WorkerFault as refusal:
+            self._failure = refusal.message
+            self._settled.set()
+        except (OSError, TimeoutError, ValueError, msgspec.DecodeError) as broken:  # ValueError: LINE_LIMIT
+            self._failure = f"the worker {self._python} cannot be run: {_reason(broken)}"
+            self._settled.set()
+        finally:
+            self._fail_pending()
+
+    async def _launch(self) -> Launched:
+        """Start a parent. Raises: OSError, WorkerFault."""
+        return await launch(self._python, self._settings)
+
     async def _run_once(self) -> None:
-        launched = await launch(self._python, self._settings)
+        launched = await self._launch()
         self._process, self._writer = launched.process, launched.writer
         last_words: deque[str] = deque(maxlen=20)
         listening = asyncio.create_task(_listen(launched.process, last_words), name="worker-stderr")
@@ -329,7 +349,7 @@ class Workers:
             importing, self._writer = not self._settled.is_set(), None
             if importing and self._failure == DIED:
                 self._failure = f"the worker {self._python} ended before it was ready: is it a Python with Pulser?"
-            self._settle(failed_to_start=importing)
+            self._settle(importing)
             self._fail_pending()  # before the clean-up, which may take seconds
             self._ending = asyncio.create_task(_end(launched, listening, patience=0 if importing else 5))
             await asyncio.shield(self._ending)  # `close` may come now: it waits for it
@@ -342,7 +362,7 @@ class Workers:
             self._take(_decode(line))
         return bool(line)
 
-    def _settle(self, *, failed_to_start: bool) -> None:
+    def _settle(self, failed_to_start: bool, /) -> None:
         """After a death, let new requests wait for the next parent; after a failed start, let them fail at once."""
         if failed_to_start:
             self._settled.set()
@@ -383,7 +403,7 @@ async def _listen(process: asyncio.subprocess.Process, last_words: deque[str]) -
 
 
 async def _end(launched: Launched, listening: asyncio.Task[None], *, patience: float) -> None:
-    """Hang up, so that the parent kills its children and exits; kill it if it does not within `patience` seconds."""
+    """Hang up, so that the parent kills its children and exits; stop it if it does not within `patience` seconds."""
     launched.writer.close()
     with contextlib.suppress(OSError):
         await launched.writer.wait_closed()
@@ -391,8 +411,18 @@ async def _end(launched: Launched, listening: asyncio.Task[None], *, patience: f
         async with asyncio.timeout(patience):
             await launched.process.wait()
     except TimeoutError:
-        with contextlib.suppress(ProcessLookupError):
-            launched.process.kill()
-        await launched.process.wait()
+        launched.stop()
+        await _gone(launched.process)
     await listening
-    launched.folder.cleanup()
+    launched.clean_up()
+
+
+async def _gone(process: asyncio.subprocess.Process) -> None:
+    """Wait for the end of a process that was stopped; kill it if that takes long."""
+    try:
+        async with asyncio.timeout(STOP_SECONDS):
+            await process.wait()
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()

@@ -25,6 +25,7 @@ from qpud.drivers.base import DeviceSpec, Driver, Health, HealthState, Refused
 from qpud.scheduler import boundary
 from qpud.scheduler.boundary import Ended, Start
 from qpud.scheduler.flight import HEARTBEAT_SECONDS, Crew, Landed
+from qpud.scheduler.foresight import Foresight
 from qpud.scheduler.programs import Programs
 from qpud.store import slices as slices_sql
 
@@ -52,6 +53,7 @@ class Runner:
         self._driver = driver
         self._changed = asyncio.Event()
         self._programs = Programs(context)
+        self._foresight = Foresight(context, name, driver, self._programs)
         self._crew = Crew(context, name, driver, self._changed, self._attend_to_others, self._cut_at)
         self._attempts: Counter[int] = Counter()  # fruitless slices in a row
         self._refusals = 0
@@ -91,6 +93,7 @@ class Runner:
         if ended is not None or planned is not None:
             start = await self._commit(ended, planned)
         if start is None:
+            await self._foresight.tell()
             await self._rest(is_settled=ended is None and planned is None)
             return None
         return self._end(start.slice, start.job.queue, await self._fly(start))
@@ -324,6 +327,7 @@ class Runner:
         await self._stop_stranded()
         if (head := self._context.book.head(self._name)) is not None:
             await self._programs.get(head)
+        await self._foresight.tell()
 
     def _observe_gap(self, start: Start) -> None:
         if self._idle_since is not None and start.job.submitted_at < self._idle_since:

@@ -11,6 +11,7 @@ from qpud.core.errors import BadRequest, Conflict
 from qpud.core.identity import Identity
 from qpud.core.job import Job, JobState, Reason
 from qpud.core.plan import tier
+from qpud.drivers.base import foresighted
 from qpud.service.ending import EndingVerbs
 from qpud.store import jobs as sql
 from qpud.store import queries
@@ -186,10 +187,29 @@ class JobVerbs(EndingVerbs):
     def _explained(self, job: Job) -> Job:
         if job.is_terminal:
             return job
-        return msgspec.structs.replace(job, reason=explain.reason(job, self._context.book, self._context.clock()))
+        reason = explain.reason(job, self._context.book, self._context.clock())
+        if reason is Reason.NONE and self._worker_lacks(job):
+            reason = Reason.WORKER
+        return msgspec.structs.replace(job, reason=reason)
 
     def _explanation(self, job: Job, word: Reason | None = None) -> str:
-        return explain.sentence(job, self._context.book, self.policy, self._context.clock(), word)
+        if (
+            word in (None, Reason.NONE, Reason.WORKER)
+            and job.reason is Reason.NONE
+            and (why := self._worker_lacks(job))
+        ):
+            return f"waits: {why}"
+        word = Reason.NONE if word is Reason.WORKER else word
+        driver = foresighted(self._context.drivers.get(job.resource))
+        done = driver.preparing(job.id) if driver else ""
+        sentence = explain.sentence(job, self._context.book, self.policy, self._context.clock(), word)
+        return f"{sentence}; {done}" if done else sentence
+
+    def _worker_lacks(self, job: Job) -> str:
+        """What the worker of a job that has its turn waits for."""
+        flight = self._context.book.flights.get(job.resource)
+        driver = foresighted(self._context.drivers.get(job.resource))
+        return driver.lacks(job.id) if driver and flight and flight.job_id == job.id else ""
 
     async def _wait(self, job: Job, seconds: float, is_over: explain.Condition) -> Job:
         context = self._context

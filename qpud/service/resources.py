@@ -12,7 +12,7 @@ from qpud.core.identity import Identity, require_admin
 from qpud.core.job import JobState
 from qpud.core.policy import Policy
 from qpud.core.session import SHARE_UNITS
-from qpud.drivers.base import DeviceSpec, Fault
+from qpud.drivers.base import DeviceSpec, Fault, foresighted
 from qpud.drivers.workers import WorkerFault
 from qpud.service.base import Verbs
 from qpud.store import admin as sql
@@ -181,7 +181,7 @@ class ResourceVerbs(Verbs):
         self._context.wake(name)
 
     def _view(self, name: str) -> verbs.ResourceView:
-        flight = self._context.book.flights[name]
+        flight, driver = self._context.book.flights[name], foresighted(self._context.drivers.get(name))
         spec = self._context.specs.get(name)
         pending = sum(
             number
@@ -198,4 +198,5 @@ class ResourceVerbs(Verbs):
             pending=pending,
             running_job=flight.job_id,
             drained_reason=flight.drained,
+            workers=driver.crew() if driver else [],
         )

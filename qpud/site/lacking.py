@@ -7,7 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
-from qpud.core.policy import DaemonPolicy, Policy, ResourcePolicy
+from qpud.core.policy import DaemonPolicy, Launcher, Policy, ResourcePolicy
 from qpud.site.peer import user_id
 
 
@@ -40,6 +40,12 @@ def _of_slurm(daemon: DaemonPolicy) -> list[str]:
 
 
 def _of(resource: ResourcePolicy) -> list[str]:
+    if resource.launcher is Launcher.SLURM:
+        return [
+            f"Launcher = slurm of resource {resource.name}: this machine has no {program} on its PATH."
+            for program in ("srun", "squeue", "scancel")
+            if shutil.which(program) is None
+        ]
     if resource.token_file is None or not _is_missing(resource.token_file):
         return []
     return [f"TokenFile = {resource.token_file} of resource {resource.name}: there is no such file."]

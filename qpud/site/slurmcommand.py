@@ -67,7 +67,7 @@ class Commands:
         heard: Heard = ignore,
     ) -> None:
         self.is_away = False
-        self._environment = _environment(conf)
+        self._environment = environment(conf)
         self._pulse = pulse
         self._turn = asyncio.Semaphore(at_once)
         self._patience = patience
@@ -145,7 +145,7 @@ class Commands:
         return SlurmAway(f"Slurm does not answer ({why})")
 
 
-def _environment(conf: Path | None) -> dict[str, str]:
+def environment(conf: Path | None) -> dict[str, str]:
     """Nothing of SQUEUE_* or SLURM_*, which change what squeue prints; times in seconds since the epoch."""
     kept = {name: os.environ[name] for name in ("PATH", "SLURM_CONF") if name in os.environ}
     chosen = {"SLURM_CONF": str(conf)} if conf is not None else {}

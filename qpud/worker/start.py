@@ -1,4 +1,5 @@
-"""Start of the worker: called by the one-line bootstrap of `qpud/drivers/launch.py` under the worker's interpreter.
+"""Start of the worker: called by the bootstrap of `qpud/drivers/launch.py`, or on a node by that of
+`qpud/drivers/launch_slurm.py`, under the worker's interpreter.
 
 Descriptor 1 goes to stderr before anything is imported, since the emulators print. matplotlib, which Pulser
 imports, wants a folder to write to: the daemon makes one and removes it; if the daemon was killed, we do.
@@ -12,9 +13,10 @@ import shutil
 import signal
 import socket
 import sys
+import tempfile
 import warnings
 
-from qpud.worker.wire import Lines, Message
+from qpud.worker.wire import Lines, Message, Pipes
 
 REQUIRED = "pulser"
 
@@ -27,8 +29,26 @@ def main(descriptor: int, settings: str) -> None:
         settings: JSON of parent.Settings.
     """
     os.dup2(2, 1)
+    _run(Lines(socket.socket(fileno=descriptor)), settings)
+
+
+def main_on_node(settings: str) -> None:
+    """The same on a node of the cluster, where standard input and output lead to the daemon.
+
+    Says first where it is: {"started": {"slurm_job", "node"}}. The streams get other numbers, which children close.
+    """
+    daemon = Lines(Pipes(os.dup(0), os.dup(1)))
+    with open(os.devnull) as null:  # noqa: PTH123
+        os.dup2(null.fileno(), 0)
+    os.dup2(2, 1)
+    place = {"slurm_job": os.environ.get("SLURM_JOB_ID", ""), "node": os.environ.get("SLURMD_NODENAME", "")}
+    daemon.send({"started": place})
+    os.environ["MPLCONFIGDIR"] = tempfile.mkdtemp(prefix="qpud-worker-")
+    _run(daemon, settings)
+
+
+def _run(daemon: Lines, settings: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the daemon's to handle
-    daemon = Lines(socket.socket(fileno=descriptor))
     warnings.simplefilter("ignore")
     try:
         daemon.send({"ready": _preload()})

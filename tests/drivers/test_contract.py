@@ -11,22 +11,25 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from qpud.core.policy import DriverKind, ResourcePolicy
+from qpud.core.policy import DriverKind, Launcher, ResourcePolicy
 from qpud.core.slices import OutcomeState, merge_counts
 from qpud.drivers.base import Driver, HealthState, Refused, SliceRequest, Unreachable, WorkersProtocol
 from qpud.drivers.registry import make_driver
 from qpud.drivers.workers import Workers
 from tests.drivers.builders import ProductWorkers, a_slice, qpu
+from tests.drivers.nearby import NearbySlurm
 from tests.drivers.stub_qpu import stub_qpu
 from tests.worker.programs import sample
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+ROOT = Path(__file__).resolve().parents[2]
 DEVICE = json.loads(sample("valid_n04.json").sequence)["device"]
 SLOW = 100_000
 """Shots that take long enough, on QPUs, to be cancelled."""
@@ -59,6 +62,15 @@ async def plain_qpu(workers: WorkersProtocol) -> AsyncIterator[Driver]:
         yield qpu(stub.url, workers)
 
 
+@asynccontextmanager
+async def slurm_emulator(workers: WorkersProtocol) -> AsyncIterator[Driver]:
+    python = Path(os.environ.get("QPUD_WORKER_PYTHON", ROOT / ".venv" / "worker" / "bin" / "python"))
+    policy = ResourcePolicy(
+        name="R", driver=DriverKind.EMULATOR, launcher=Launcher.SLURM, workers=2, worker_python=python
+    )
+    yield make_driver(policy, workers, time.time, NearbySlurm())
+
+
 SIMULATED = rig_of(DriverKind.SIMULATED, shot_rate=20.0, speed_up=100.0, setup_seconds=0.5)
 EMULATOR = rig_of(DriverKind.EMULATOR)
 RIGS = [
@@ -69,6 +81,7 @@ RIGS = [
     pytest.param((SIMULATED, "real"), id="simulated-on-worker", marks=pytest.mark.worker),
     pytest.param((listing_qpu, "real"), id="pasqal-qpu-on-worker", marks=pytest.mark.worker),
     pytest.param((EMULATOR, "real"), id="emulator-on-worker", marks=pytest.mark.worker),
+    pytest.param((slurm_emulator, "real"), id="emulator-on-slurm-workers", marks=pytest.mark.worker),
 ]
 
 

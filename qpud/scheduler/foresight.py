@@ -1,0 +1,56 @@
+"""What comes next, told to a driver that can prepare it. Nothing is decided, claimed or stored here."""
+
+from __future__ import annotations
+
+from qpud.context import Context
+from qpud.core.bars import bar
+from qpud.core.job import Job, Reason
+from qpud.drivers.base import Coming, Driver, foresighted
+from qpud.scheduler.programs import Programs
+
+
+class Foresight:
+    """Tells a driver the next jobs in line; does nothing for one that does not want to know.
+
+    Args:
+        context: The parts of the daemon.
+        name: The resource.
+        driver: Its driver.
+        programs: Where programs are read.
+    """
+
+    def __init__(self, context: Context, name: str, driver: Driver, programs: Programs) -> None:
+        self._context = context
+        self._name = name
+        ahead = foresighted(driver)
+        self._driver = ahead if ahead and ahead.ahead else None
+        self._programs = programs
+        self._told: dict[int, Coming] = {}
+
+    async def tell(self) -> None:
+        """Tell the driver what is next in line as things are now."""
+        if self._driver is None:
+            return
+        jobs = [*self._current(), *self._next(self._driver.ahead)]
+        coming = {job.id: self._told.get(job.id) or await self._coming(job) for job in jobs}
+        if coming or self._told:
+            self._driver.foresee(list(coming.values()))
+        self._told = coming
+
+    def _current(self) -> list[Job]:
+        """The job that has the resource: what was prepared for it is about to be used."""
+        current = self._context.book.current(self._name)
+        return [] if current is None else [current]
+
+    def _next(self, limit: int) -> list[Job]:
+        """The jobs that would start, best first; none while the resource starts nothing."""
+        book, spec = self._context.book, self._context.specs.get(self._name)
+        if spec is None or book.flights[self._name].shown_state != "up":
+            return []
+        now = self._context.clock()
+        jobs = (book.jobs[job_id] for job_id in book.pending[self._name].in_order(limit))
+        return [job for job in jobs if job.validated_spec == spec.hash and bar(book, job, now) is Reason.NONE]
+
+    async def _coming(self, job: Job) -> Coming:
+        loaded = await self._programs.get(job)
+        return Coming(job_id=job.id, program=loaded.program, shots=job.shots, seed=loaded.seed)
