@@ -74,9 +74,11 @@ class Context:
         wake: Tells the scheduler that a resource's queue, or the resource itself, changed.
         touch: Tells the reaper that a session may expire earlier than it thinks.
         redate: Tells the calendar that reservations changed.
+        reshow: Tells what shows resources in Slurm that one of them changed.
         expect: Tells the sweep that a session was opened, whose Slurm job will end.
         slurm: Asks Slurm about its jobs; None without SlurmLookup.
         slurm_control: Acts on Slurm; None without SlurmControl.
+        slurm_trouble: Why Slurm does not show what it should, in a sentence; empty if it does.
         names: User name of a uid.
         forecaster: When jobs will start and end.
         groups: Names of the groups of a uid; may block, so it is called in a thread.
@@ -101,9 +103,11 @@ class Context:
     wake: Callable[[str], None] = lambda _resource: None
     touch: Callable[[], None] = lambda: None
     redate: Callable[[], None] = lambda: None
+    reshow: Callable[[], None] = lambda: None
     expect: Callable[[], None] = lambda: None
     slurm: Slurm | None = None
     slurm_control: SlurmControl | None = None
+    slurm_trouble: str = ""
     groups: Callable[[int], tuple[str, ...]] = lambda _user_id: ()
     heartbeat: Callable[[], float] = lambda: 0.0
     urls: tuple[str, ...] = ()
@@ -111,6 +115,11 @@ class Context:
 
     def __post_init__(self) -> None:
         self.forecaster = Forecaster(self.book)
+
+    def show_state(self, resource: str) -> None:
+        """The state of a resource changed: count it, and let Slurm show it."""
+        self.metrics.resource_state(resource, self.book.flights[resource].shown_state)
+        self.reshow()
 
     def take_job_ids(self, number: int) -> int:
         """Reserve job ids; returns the first."""

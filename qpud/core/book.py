@@ -36,6 +36,7 @@ class Flight:
         slice: The committed slice in flight.
         state: up, down, unreachable: the driver's word. `message` says more.
         drained: The administrator's reason why nothing starts, or None; `is_down` if the slice in flight is cut too.
+        units_out: Share units, of 10, that Slurm does not give out while it is degraded; `degraded` says why.
         pace: How fast it is.
         register: Hash of the loaded register; None if it is not known.
         sets_up: Whether the slice in flight had to load it.
@@ -47,6 +48,7 @@ class Flight:
     __slots__ = (
         "began",
         "contested_at",
+        "degraded",
         "drained",
         "is_down",
         "job_id",
@@ -59,6 +61,7 @@ class Flight:
         "since",
         "slice",
         "state",
+        "units_out",
     )
 
     def __init__(self, policy: ResourcePolicy) -> None:
@@ -76,6 +79,8 @@ class Flight:
         self.message = ""
         self.drained: str | None = None
         self.is_down = False
+        self.degraded: str | None = None
+        self.units_out = 0
 
     @property
     def shown_state(self) -> str:

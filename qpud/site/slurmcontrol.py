@@ -27,7 +27,7 @@ PAUSE_SECONDS = 0.1
 """Between the beginnings of two actions at least."""
 LONGEST_COMMENT = 250
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _LICENSES = re.compile(
     r"[A-Za-z0-9_][A-Za-z0-9_.@/-]*:[1-9][0-9]{0,8}(,[A-Za-z0-9_][A-Za-z0-9_.@/-]*:[1-9][0-9]{0,8})*"
 )
@@ -180,7 +180,7 @@ def _job(number: int) -> int:
 def _name(text: str) -> str:
     if not _NAME.fullmatch(text):
         raise BadRequest(
-            f"{text[:64]!r} is no name that qpud gives to Slurm: letters, digits, dots, dashes, at most 64"
+            f"{text[:64]!r} is no name that qpud gives to Slurm: letters, digits, dots, dashes, at most 128"
         )
     return text
 

@@ -31,8 +31,11 @@ from qpud.scheduler import Scheduler
 from qpud.service import Service
 from qpud.service.calendar import Calendar
 from qpud.service.reaper import Reaper
+from qpud.service.slurmrecord import recorder
+from qpud.service.slurmshow import SlurmShow
 from qpud.service.sweep import Sweep
 from qpud.site.slurm import Slurm
+from qpud.site.slurmcontrol import SlurmControl
 from qpud.store.ledger import charged_since
 from qpud.store.store import Store
 from qpud.telemetry.metrics import Metrics
@@ -109,6 +112,7 @@ class Site:
         self.reaper = Reaper(context, self.service)
         self.calendar = Calendar(context, self.service)
         self.sweep = Sweep(context, self.service)
+        self.show = SlurmShow(context)
         self.root: asyncio.Task[None] | None = None
 
     @property
@@ -125,6 +129,7 @@ class Site:
             root.create_task(self.reaper.run())
             root.create_task(self.calendar.run())
             root.create_task(self.sweep.run())
+            root.create_task(self.show.run())
 
     def start(self) -> None:
         self.root = asyncio.create_task(self.run())
@@ -224,13 +229,15 @@ async def a_life(
     clock: Clock | None = None,
     drivers: dict[str, Driver] | None = None,
     slurm: Slurm | None = None,
+    slurm_conf: Path | None = None,
 ) -> Site:
-    """A daemon on this database, not running yet."""
+    """A daemon on this database, not running yet; with `slurm_conf` it acts on that cluster."""
     policy = policy or a_policy()
     store = await Store.open(path / "state.sqlite")
     snapshot = await store.load()
     workers = workers or FakeWorkers()
     clock = clock or Clock()
+    metrics = Metrics(tuple(policy.resources), tuple(policy.queues))
     context = Context(
         policy=policy,
         policy_path=None,
@@ -238,10 +245,13 @@ async def a_life(
         book=book_of(policy, snapshot),
         drivers=drivers or {name: QpuDriver(name, qpu) for name in policy.resources},
         validator=Validator(workers, time.monotonic, lambda _verdict, _seconds: None),
-        metrics=Metrics(tuple(policy.resources), tuple(policy.queues)),
+        metrics=metrics,
         clock=clock,
         pulse=time.monotonic,
         slurm=slurm,
+        slurm_control=SlurmControl(slurm_conf, time.monotonic, recorder(store, metrics, clock))
+        if slurm_conf
+        else None,
         names=lambda uid: f"user{uid}",
         next_job_id=snapshot.last_job_id + 1,
         next_slice_id=snapshot.last_slice_id + 1,
