@@ -33,6 +33,7 @@ _LICENSES = re.compile(
 )
 _PARTITION_STATES = ("UP", "DOWN")
 _LARGEST_JOB = 2**32 - 1
+_NO_OPERATOR = ("Invalid user id", "permission denied")
 _NO_RESERVATIONS = "No reservations in the system"
 
 
@@ -163,12 +164,17 @@ class SlurmControl:
             self._complained.clear()
         self._complained[key] = deed.why
         await self._record(deed)
-        raise SlurmRefused(f"Slurm refused to {deed.action} {deed.target}: {deed.why}")
+        raise SlurmRefused(f"Slurm refused to {deed.action} {deed.target}: {deed.why}{_advice(deed.why)}")
 
 
 def _fields_of(deed: Deed) -> dict[str, str]:
     fields = {"action": deed.action, "target": deed.target, "detail": deed.detail, "by": deed.by, "why": deed.why}
     return {name: value for name, value in fields.items() if value}
+
+
+def _advice(why: str) -> str:
+    is_stranger = any(words in why for words in _NO_OPERATOR)
+    return " (the daemon's user must be root, SlurmUser or an operator of Slurm)" if is_stranger else ""
 
 
 def _job(number: int) -> int:

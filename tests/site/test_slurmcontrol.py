@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from qpud.core.errors import BadRequest
 from qpud.core.slurm import SlurmAway, SlurmRefused
 from qpud.site.slurmcontrol import PATIENCE_SECONDS, PAUSE_SECONDS, Deed, SlurmControl
-from tests.site.cluster import Cluster, until
+from tests.site.cluster import STRANGER, Cluster, until
 
 OURS = "qpud_FRESNEL"
 
@@ -101,6 +102,27 @@ async def test_what_slurm_refuses_is_told_in_its_words(control: SlurmControl, to
     with pytest.raises(SlurmRefused, match="Invalid license specification"):
         await control.reserve(OURS, "nosuch:1")
     assert told.outcomes == [("release", "refused"), ("reserve", "refused")]
+
+
+@pytest.mark.slurm
+async def test_a_daemon_whose_user_is_no_operator_is_told_so(
+    cluster: Cluster, told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = cluster.start("sleep 300")
+    tmp_path.chmod(0o755)
+    program, real = tmp_path / "scontrol", shutil.which("scontrol")
+    become = f"setpriv --reuid={STRANGER} --regid={STRANGER} --clear-groups"
+    program.write_text(f'#!/bin/sh\nexec {become} {real} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    control = SlurmControl(cluster.conf, time.monotonic, told)
+    actions = (control.reserve(OURS, "qpu:1"), control.set_partition("test", "DOWN"), control.comment(job, "x"))
+    for action in (*actions, control.release(job, "games")):
+        with pytest.raises(
+            SlurmRefused, match=r"\(the daemon's user must be root, SlurmUser or an operator of Slurm\)$"
+        ):
+            await action
+    assert [deed.outcome for deed in told.deeds] == ["refused"] * 4
 
 
 @pytest.mark.slurm
