@@ -78,7 +78,7 @@ class Context:
         expect: Tells the sweep that a session was opened, whose Slurm job will end.
         slurm: Asks Slurm about its jobs; None without SlurmLookup.
         slurm_control: Acts on Slurm; None without SlurmControl.
-        slurm_trouble: Why Slurm does not show what it should, in a sentence; empty if it does.
+        slurm_troubles: What Slurm was told in vain, a sentence for each topic; empty if all is well.
         names: User name of a uid.
         forecaster: When jobs will start and end.
         groups: Names of the groups of a uid; may block, so it is called in a thread.
@@ -107,7 +107,7 @@ class Context:
     expect: Callable[[], None] = lambda: None
     slurm: Slurm | None = None
     slurm_control: SlurmControl | None = None
-    slurm_trouble: str = ""
+    slurm_troubles: dict[str, str] = field(default_factory=dict)
     groups: Callable[[int], tuple[str, ...]] = lambda _user_id: ()
     heartbeat: Callable[[], float] = lambda: 0.0
     urls: tuple[str, ...] = ()

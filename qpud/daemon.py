@@ -41,6 +41,7 @@ from qpud.scheduler import Scheduler
 from qpud.service import Service
 from qpud.service.calendar import Calendar
 from qpud.service.reaper import Reaper
+from qpud.service.slurmcomments import SlurmComments
 from qpud.service.slurmrecord import recorder
 from qpud.service.slurmshow import SlurmShow
 from qpud.service.sweep import Sweep
@@ -104,7 +105,7 @@ async def _serve(policy: Policy, policy_path: Path | None) -> None:
         reaper = Reaper(context, service)
         calendar = Calendar(context, service)
         sweep = Sweep(context, service)
-        show = SlurmShow(context)
+        show, comments = SlurmShow(context), SlurmComments(context)
         with contextlib.suppress(QpudError):  # a full disk: the reaper tries again
             await service.stop_orphans()
         server = _server(stack, context, service)
@@ -116,6 +117,7 @@ async def _serve(policy: Policy, policy_path: Path | None) -> None:
             root.create_task(calendar.run(), name="calendar")
             root.create_task(sweep.run(), name="sweep")
             root.create_task(show.run(), name="slurm-show")
+            root.create_task(comments.run(), name="slurm-comments")
             root.create_task(_serve_http(server), name="http")
             root.create_task(_announce(server, context, notifier), name="announce")
             root.create_task(_show_life(service, notifier), name="life")

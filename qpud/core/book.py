@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 
 from qpud.core.hints import Watch
 from qpud.core.job import Job, Reason
@@ -253,6 +254,10 @@ class Book:
     def jobs_of_session(self, session_id: str) -> Iterator[Job]:
         """The unfinished jobs of a session, oldest first."""
         return (self.jobs[job_id] for job_id in tuple(self._of_session.get(session_id, ())))
+
+    def newest_jobs_of_session(self, session_id: str, most: int) -> list[Job]:
+        """The unfinished jobs of a session that were submitted last, the newest first."""
+        return [self.jobs[job_id] for job_id in islice(reversed(self._of_session.get(session_id, {})), most)]
 
     def outlook(self, resource: str, now: float) -> Outlook | None:
         """What reservations leave of a resource from now on; None if there are none."""

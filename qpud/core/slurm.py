@@ -38,7 +38,11 @@ class SlurmAway(Unavailable):
 
 
 class SlurmRefused(Conflict):
-    """Slurm answered, and did not do what it was told: the daemon's user is no operator, or the object is gone."""
+    """Slurm answered, and did not do what it was told."""
+
+
+class SlurmForbidden(SlurmRefused):
+    """Slurm does nothing that it is told: the daemon's user is neither root nor SlurmUser nor an operator."""
 
 
 class SlurmJob(msgspec.Struct, frozen=True, kw_only=True):

@@ -166,7 +166,7 @@ class ResourceVerbs(Verbs):
     @property
     def slurm_trouble(self) -> str:
         """Why Slurm does not show what it should, in a sentence; empty if it does."""
-        return self._context.slurm_trouble
+        return "; ".join(self._context.slurm_troubles.values())
 
     def health(self) -> verbs.Health:
         """The scheduler's heartbeat and the store's readiness."""

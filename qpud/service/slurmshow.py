@@ -123,10 +123,17 @@ class SlurmShow:
             trouble, seconds = failure.message, RETRY_SECONDS
         except QpudError as failure:  # a full disk, or a Slurm that shows nothing
             trouble, seconds = failure.message, EVERY_SECONDS
-        if trouble and trouble != self._context.slurm_trouble:
-            log.warning("Slurm does not show how the resources are", extra={"why": trouble})
-        self._context.slurm_trouble = trouble
+        self._complain(trouble)
         return seconds
+
+    def _complain(self, trouble: str) -> None:
+        """Once for each reason: it is tried again, maybe all night."""
+        if not trouble:
+            self._context.slurm_troubles.pop("resources", None)
+            return
+        if trouble != self._context.slurm_troubles.get("resources"):
+            log.warning("Slurm does not show how the resources are", extra={"why": trouble})
+        self._context.slurm_troubles["resources"] = trouble
 
     async def _until_changed(self, seconds: float) -> None:
         now = self._context.pulse()

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from qpud.core.errors import BadRequest
-from qpud.core.slurm import SlurmAway, SlurmRefused
+from qpud.core.slurm import SlurmAway, SlurmForbidden, SlurmRefused
 from qpud.site.slurmcommand import Answer, Commands
 
 log = logging.getLogger(__name__)
@@ -164,17 +164,15 @@ class SlurmControl:
             self._complained.clear()
         self._complained[key] = deed.why
         await self._record(deed)
-        raise SlurmRefused(f"Slurm refused to {deed.action} {deed.target}: {deed.why}{_advice(deed.why)}")
+        sentence = f"Slurm refused to {deed.action} {deed.target}: {deed.why}"
+        if any(words in deed.why for words in _NO_OPERATOR):
+            raise SlurmForbidden(f"{sentence} (the daemon's user must be root, SlurmUser or an operator of Slurm)")
+        raise SlurmRefused(sentence)
 
 
 def _fields_of(deed: Deed) -> dict[str, str]:
     fields = {"action": deed.action, "target": deed.target, "detail": deed.detail, "by": deed.by, "why": deed.why}
     return {name: value for name, value in fields.items() if value}
-
-
-def _advice(why: str) -> str:
-    is_stranger = any(words in why for words in _NO_OPERATOR)
-    return " (the daemon's user must be root, SlurmUser or an operator of Slurm)" if is_stranger else ""
 
 
 def _job(number: int) -> int:

@@ -31,6 +31,7 @@ from qpud.scheduler import Scheduler
 from qpud.service import Service
 from qpud.service.calendar import Calendar
 from qpud.service.reaper import Reaper
+from qpud.service.slurmcomments import SlurmComments
 from qpud.service.slurmrecord import recorder
 from qpud.service.slurmshow import SlurmShow
 from qpud.service.sweep import Sweep
@@ -113,6 +114,7 @@ class Site:
         self.calendar = Calendar(context, self.service)
         self.sweep = Sweep(context, self.service)
         self.show = SlurmShow(context)
+        self.comments = SlurmComments(context)
         self.root: asyncio.Task[None] | None = None
 
     @property
@@ -130,6 +132,7 @@ class Site:
             root.create_task(self.calendar.run())
             root.create_task(self.sweep.run())
             root.create_task(self.show.run())
+            root.create_task(self.comments.run())
 
     def start(self) -> None:
         self.root = asyncio.create_task(self.run())

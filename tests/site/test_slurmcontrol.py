@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from qpud.core.errors import BadRequest
-from qpud.core.slurm import SlurmAway, SlurmRefused
+from qpud.core.slurm import SlurmAway, SlurmForbidden, SlurmRefused
 from qpud.site.slurmcontrol import PATIENCE_SECONDS, PAUSE_SECONDS, Deed, SlurmControl
 from tests.site.cluster import STRANGER, Cluster, until
 
@@ -119,7 +119,7 @@ async def test_a_daemon_whose_user_is_no_operator_is_told_so(
     actions = (control.reserve(OURS, "qpu:1"), control.set_partition("test", "DOWN"), control.comment(job, "x"))
     for action in (*actions, control.release(job, "games")):
         with pytest.raises(
-            SlurmRefused, match=r"\(the daemon's user must be root, SlurmUser or an operator of Slurm\)$"
+            SlurmForbidden, match=r"\(the daemon's user must be root, SlurmUser or an operator of Slurm\)$"
         ):
             await action
     assert [deed.outcome for deed in told.deeds] == ["refused"] * 4
