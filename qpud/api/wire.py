@@ -313,6 +313,7 @@ class ResourceLine(msgspec.Struct, frozen=True, kw_only=True):
     """A resource; `state` is up, down, unreachable or drained, `device` the name in its device spec.
 
     `workers` are Slurm jobs, of a resource with Launcher = slurm.
+    `degraded_units` are share units, of 10, that Slurm does not give out.
     """
 
     name: str
@@ -325,6 +326,8 @@ class ResourceLine(msgspec.Struct, frozen=True, kw_only=True):
     running_job: int | None
     drained_reason: str | None
     workers: list[WorkerLine] = []
+    degraded_units: int = 0
+    degraded_reason: str | None = None
 
 
 class ResourceList(msgspec.Struct, frozen=True, kw_only=True):
@@ -347,6 +350,13 @@ class SpecView(msgspec.Struct, frozen=True, kw_only=True):
 class DrainAsk(msgspec.Struct, frozen=True, kw_only=True):
     """Why the resource is drained or down, for its users."""
 
+    reason: Name = ""
+
+
+class DegradeAsk(msgspec.Struct, frozen=True, kw_only=True):
+    """How many of the resource's ten units Slurm gives out no more, and why."""
+
+    units: int
     reason: Name = ""
 
 
@@ -406,7 +416,10 @@ class QueuePolicyLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Info(msgspec.Struct, frozen=True, kw_only=True):
-    """What this daemon is and offers; `urls` are its TCP addresses as clients on this machine name them."""
+    """What this daemon is and offers; `urls` are its TCP addresses as clients on this machine name them.
+
+    `slurm` says in a sentence what Slurm does not show though it should; null if all is well.
+    """
 
     version: str
     api_versions: list[str]
@@ -416,6 +429,7 @@ class Info(msgspec.Struct, frozen=True, kw_only=True):
     max_body_size: int
     queues: list[QueuePolicyLine]
     resources: list[ResourceLine]
+    slurm: str | None = None
 
 
 class Reconfigured(msgspec.Struct, frozen=True, kw_only=True):

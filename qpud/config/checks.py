@@ -35,6 +35,8 @@ _OURS = {
     **dict.fromkeys(("--jobid", "--multi-prog", "-D", "--chdir", "--no-allocate", "-Z"), "qpud starts the worker"),
 }
 """Options of srun that would break the worker, and why."""
+_LICENCE = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.@/-]*:[1-9][0-9]{0,8}\Z")
+_PARTITION = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
 _SHELL_NAME = re.compile(r"^[A-Za-z_]\w*$", re.ASCII)
 
 
@@ -66,6 +68,8 @@ def check_policy(policy: Policy, sections: list[Section], findings: Findings) ->
     _check_partitions(policy, written, findings)
     for resource in policy.resources.values():
         section = written.get(("resource", resource.name))
+        if section:
+            _check_shown(resource, section, findings)
         if section and resource.driver is DriverKind.PASQAL_QPU:
             _check_qpu(resource, section, findings)
         elif section and resource.driver is DriverKind.EMULATOR:
@@ -108,6 +112,18 @@ def _check_partitions(policy: Policy, written: dict[tuple[str, str], Section], f
                 section = written[("queue", queue.name)]
                 place = _Place(section, "Partitions", ", ".join(queue.fed_by))
                 place.complain(findings, f"partition {partition} already feeds queue {first}")
+
+
+def _check_shown(resource: ResourcePolicy, section: Section, findings: Findings) -> None:
+    """Names that go to Slurm. What they name is Slurm's to know, and it may be away now."""
+    for licence in resource.slurm_licenses:
+        if not _LICENCE.match(licence):
+            place = _Place(section, "SlurmLicenses", ", ".join(resource.slurm_licenses))
+            place.complain(findings, f"{licence!r} is no licence with its number", "NAME:NUMBER, as in qpu:10")
+    for partition in resource.slurm_partitions:
+        if not _PARTITION.match(partition):
+            place = _Place(section, "SlurmPartitions", ", ".join(resource.slurm_partitions))
+            place.complain(findings, f"{partition!r} is no partition's name")
 
 
 def _check_qpu(resource: ResourcePolicy, section: Section, findings: Findings) -> None:
@@ -157,6 +173,12 @@ def _listen_warnings(policy: Policy) -> list[str]:
         )
     if policy.daemon.socket_mode & 0o007:
         found.append(f"SocketMode = {policy.daemon.socket_mode:04o} lets every user of this machine in.")
+    if not policy.daemon.slurm_control:
+        found += [
+            f"SlurmLicenses and SlurmPartitions of resource {one.name} do nothing without SlurmControl = yes."
+            for one in policy.resources.values()
+            if one.slurm_licenses or one.slurm_partitions
+        ]
     return found
 
 

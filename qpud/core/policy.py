@@ -189,6 +189,9 @@ class DaemonPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         bool,
         Key("Whether qpud may act on Slurm: licence reservations, partition states, comments, releases", restart=True),
     ] = False
+    slurm_comments: Annotated[
+        bool, Key("With SlurmControl: a Slurm job's admin comment says when its QPU work ends")
+    ] = True
     slurm_grace_time: Annotated[
         float,
         Key("A session outlives the time limit of its Slurm job by this", unit=Unit.SECONDS, at_least=0),
@@ -382,6 +385,14 @@ class ResourcePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """A section [resource NAME]: a QPU or an emulator. Keys of other drivers are refused by the config reader."""
 
     name: str
+    slurm_licenses: Annotated[
+        tuple[str, ...],
+        Key("With SlurmControl: its licences in Slurm, as in qpu:10; reserved while it is drained or down"),
+    ] = ()
+    slurm_partitions: Annotated[
+        tuple[str, ...],
+        Key("With SlurmControl: partitions that are DOWN while all resources that list them are drained or down"),
+    ] = ()
     driver: Annotated[DriverKind, Key("What speaks to it: emulator, simulated or pasqal-qpu", restart=True)]
     device: Annotated[
         str,

@@ -38,7 +38,11 @@ class SlurmAway(Unavailable):
 
 
 class SlurmRefused(Conflict):
-    """Slurm answered, and did not do what it was told: the daemon's user is no operator, or the object is gone."""
+    """Slurm answered, and did not do what it was told."""
+
+
+class SlurmForbidden(SlurmRefused):
+    """Slurm does nothing that it is told: the daemon's user is neither root nor SlurmUser nor an operator."""
 
 
 class SlurmJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +94,8 @@ def not_releasable(number: int, user_id: int, user: str, hold: SlurmHold | None)
     if hold.state == "PENDING" and hold.reason == "JobHeldAdmin":
         return f"Slurm job {number} of user {user} is held by an administrator, who alone releases it"
     return f"Slurm job {number} of user {user} is {hold.state} and not held by its user: submit it with sbatch --hold"
+
+
 class WorkerJob(msgspec.Struct, frozen=True, kw_only=True):
     """A Slurm job in which a worker of ours runs, or waits to."""
 

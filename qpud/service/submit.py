@@ -303,7 +303,7 @@ class SubmitVerbs(HeldVerbs):
         return current is None or preempt_mode(current, self.policy.queues) in CUTTING
 
 
-def _promises(accepted: list[_Accepted], jobs: list[Job]) -> dict[int, list[int]]:
+def _promises(accepted: list[Accepted], jobs: list[Job]) -> dict[int, list[int]]:
     """The ids of the jobs after whose ends a Slurm job is to be released, by its number."""
     found: defaultdict[int, list[int]] = defaultdict(list)
     for one, job in zip(accepted, jobs, strict=True):
