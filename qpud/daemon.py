@@ -15,9 +15,10 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import uvloop
@@ -107,11 +108,6 @@ async def _serve(policy: Policy, policy_path: Path | None) -> None:
         context, snapshot = await _assemble(stack, policy, policy_path)
         service = Service(context)
         scheduler = Scheduler(context)
-        reaper = Reaper(context, service)
-        calendar = Calendar(context, service)
-        sweep = Sweep(context, service)
-        releases = Releases(context, service)
-        show, comments = SlurmShow(context), SlurmComments(context)
         with contextlib.suppress(QpudError):  # a full disk: the reaper tries again
             await service.stop_orphans()
         server = _server(stack, context, service)
@@ -119,16 +115,24 @@ async def _serve(policy: Policy, policy_path: Path | None) -> None:
         _spare_the_collector()
         async with asyncio.TaskGroup() as root:
             root.create_task(scheduler.run(snapshot.in_flight), name="scheduler")
-            root.create_task(reaper.run(), name="reaper")
-            root.create_task(calendar.run(), name="calendar")
-            root.create_task(sweep.run(), name="sweep")
-            root.create_task(releases.run(), name="releases")
-            root.create_task(show.run(), name="slurm-show")
-            root.create_task(comments.run(), name="slurm-comments")
+            for name, chore in _chores(context, service).items():
+                root.create_task(chore, name=name)
             root.create_task(_serve_http(server), name="http")
             root.create_task(_announce(server, context, notifier), name="announce")
             root.create_task(_show_life(service, notifier), name="life")
             root.create_task(_obey_signals(server, service, context, notifier), name="signals")
+
+
+def _chores(context: Context, service: Service) -> dict[str, Coroutine[Any, Any, None]]:
+    """What goes on beside the scheduler and the clients, by name."""
+    return {
+        "reaper": Reaper(context, service).run(),
+        "calendar": Calendar(context, service).run(),
+        "sweep": Sweep(context, service).run(),
+        "releases": Releases(context, service).run(),
+        "slurm-show": SlurmShow(context).run(),
+        "slurm-comments": SlurmComments(context).run(),
+    }
 
 
 def _spare_the_collector() -> None:
