@@ -15,7 +15,7 @@ from qpud.cli.environment import Ticket, environment, prefix_of
 from qpud.cli.exits import Exit, Stop
 from qpud.cli.foreground import run_in_foreground
 from qpud.cli.serve import Verbs
-from qpud.cli.submit import add_session_options, close_session, open_session, session_terms
+from qpud.cli.submit import add_rehearsal_options, add_session_options, close_session, open_session, session_terms
 
 EPILOG = """\
 Opens a session, runs CMD in the foreground and closes the session again, which cancels what CMD left unfinished.
@@ -29,6 +29,8 @@ def add(verbs: Verbs, reach: argparse.ArgumentParser) -> None:
     parser = verbs.add_parser("run", parents=[reach], help="run a command with access to a QPU", epilog=EPILOG)
     parser.add_argument("--qpu", metavar="NAME", help="the resource (else QPUD_QPU, else the daemon's default)")
     add_session_options(parser)
+    add_rehearsal_options(parser)
+    parser.add_argument("--seed", type=int, metavar="N", help="the same counts again, on an emulator of one version")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD …", help="the command and its arguments")
     parser.set_defaults(verb=with_client(run))
 
@@ -53,7 +55,9 @@ def _run_in_own_session(args: argparse.Namespace, client: Client, command: Seque
     opened: list[str] = []
 
     def start() -> subprocess.Popen[bytes]:
-        grant = open_session(client, **session_terms(args), slurm_job_id=ticket.batch_job)
+        grant = open_session(
+            client, **session_terms(args, next(iter(ticket.resources))), slurm_job_id=ticket.batch_job
+        )
         opened.append(grant["id"])
         client.close()  # an idle connection would be cut long before a long command ends
         return _start(command, ticket._replace(token=grant["token"]))

@@ -8,8 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from qpud.core.job import Job, JobState, Reason
+from qpud.core.rehearsal import Rehearsal
 from qpud.core.reservations import Reservation
 from qpud.core.session import Hint, Session
 
@@ -26,6 +28,8 @@ class OpenSession(msgspec.Struct, frozen=True, kw_only=True):
     expected_classical_seconds: float | None = None
     nodes: int | None = None
     account: str | None = None
+    rehearsal: Rehearsal | None = None
+    for_resource: str | None = None  # where it will be used: what is rehearsed is checked for it at once
     with_token: bool = True  # False where the dialect has no place for one
 
 
@@ -50,7 +54,7 @@ class SessionFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One sequence × shots. `resource` None means the default one."""
+    """One sequence × shots. `resource` None means the default one; without `seed`, the session's or a random one."""
 
     sequence: str
     shots: int
@@ -58,6 +62,7 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
     resource: str | None = None
     name: str | None = None
     tags: tuple[str, ...] = ()
+    seed: int | UnsetType = UNSET  # not in the digest of a key unless given: older keys stay good
 
 
 class JobFilter(msgspec.Struct, frozen=True, kw_only=True):

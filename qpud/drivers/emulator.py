@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import msgspec
 
@@ -17,9 +18,9 @@ from qpud.core.sequence import inspect
 from qpud.core.slices import Outcome, OutcomeState
 from qpud.drivers.base import (
     DeviceSpec,
+    Emulation,
     Health,
     HealthState,
-    Program,
     Refused,
     SliceRequest,
     Unreachable,
@@ -125,8 +126,8 @@ class EmulatorDriver:
             raise Refused(f"emulator {self.name} is closed", transient=True)
         if why := self._workers.failure:
             raise Refused(why, transient=True)
-        self._check_atoms(request.program)
-        spec = await self.spec()
+        self._check_atoms(request)
+        spec = await self._spec_of(request)
         if request.tag not in self._runs or self._runs[request.tag].ended_badly:
             self._forget_ended(request.job_id)
             task = asyncio.create_task(self._run(request, spec), name=f"emulate-{request.tag}")
@@ -158,7 +159,20 @@ class EmulatorDriver:
         self._evolved.pop(job_id, None)
         self._workers.release(job_id)
 
-    def _check_atoms(self, program: Program) -> None:
+    async def _spec_of(self, request: SliceRequest) -> DeviceSpec:
+        """The spec that the job was checked against."""
+        asked = request.emulation
+        if asked is None or not asked.like:
+            return await self.spec()
+        if asked.spec is None:
+            raise Refused(f"{asked.like} has not told its device spec yet", transient=True)
+        return asked.spec
+
+    def _check_atoms(self, request: SliceRequest) -> None:
+        """Mocks take any number of atoms."""
+        program, asked = request.program, request.emulation
+        if asked is not None and asked.emulator is not None and asked.emulator.is_mock:
+            return
         try:
             facts = inspect(program.sequence)
         except QpudError as error:
@@ -210,10 +224,17 @@ class EmulatorDriver:
                 spec,
                 shots=request.job_shots,
                 seed=request.seed,
-                options={"memory": self._policy.max_memory, "seconds": self._policy.max_run_time},
+                options=self._options(request.emulation),
             )
-            self._evolved[request.job_id] = {"driver": "emulator", **provenance}
+            self._evolved[request.job_id] = {"driver": "emulator", **provenance, **_pretended(request.emulation)}
         return self._evolved[request.job_id]
+
+    def _options(self, asked: Emulation | None) -> dict[str, Any]:
+        limits: dict[str, Any] = {"memory": self._policy.max_memory, "seconds": self._policy.max_run_time}
+        if asked is None:
+            return limits
+        wishes = {"emulator": asked.emulator, "bond_dim": asked.bond_dim, "noise": True if asked.like else None}
+        return {**limits, **{name: value for name, value in wishes.items() if value is not None}}
 
     def _canceled_since(self, started: float) -> Callable[[], Outcome]:
         def canceled() -> Outcome:
@@ -228,6 +249,10 @@ class EmulatorDriver:
             )
 
         return canceled
+
+
+def _pretended(asked: Emulation | None) -> dict[str, str]:
+    return {"like": asked.like} if asked is not None and asked.like else {}
 
 
 def _failed(message: str, *, transient: bool, started_at: float, ended_at: float) -> Outcome:

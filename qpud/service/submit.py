@@ -21,12 +21,13 @@ from qpud.core.ids import LARGEST_JOB_ID, job_uid
 from qpud.core.job import Job, Reason
 from qpud.core.plan import preempt_mode
 from qpud.core.policy import DriverKind
+from qpud.core.rehearsal import LARGEST_SEED
 from qpud.core.sequence import Facts, check_shots, check_variables, inspect, register_hash
 from qpud.core.session import Session
 from qpud.core.turns import CUTTING
 from qpud.core.verbs import JobRequest
-from qpud.drivers.base import Program
-from qpud.service import admission
+from qpud.drivers.base import DeviceSpec, Program
+from qpud.service import admission, rehearsals
 from qpud.service.base import Verbs, usable
 from qpud.store import jobs as sql
 from qpud.store import queries
@@ -76,6 +77,7 @@ class SubmitVerbs(Verbs):
         # whose job it is, is checked: uuids need to be unlike, not secret, and the system's source costs 9 µs a call
         self._uid_bits = random.Random(secrets.randbits(256))  # noqa: S311
         self._random = random.Random(secrets.randbits(128))  # noqa: S311  seeds of emulations, not secrets
+        self._seeded: dict[str, int] = {}  # jobs so far of the sessions that have a seed
 
     async def submit(
         self, who: Identity, session_ref: str | None, asks: list[JobRequest], key: str | None = None
@@ -96,6 +98,7 @@ class SubmitVerbs(Verbs):
             Conflict: The key came with another body before.
             StorageFull: Nothing was accepted.
         """
+        began = self._context.pulse()
         if not 0 < len(asks) <= _LARGEST_BATCH:
             raise BadRequest(f"{len(asks)} jobs in one request: 1 … {_LARGEST_BATCH} are possible")
         session = await self._session_for(who, session_ref)
@@ -103,8 +106,11 @@ class SubmitVerbs(Verbs):
         if key is not None and (earlier := await self._repeated(who, key, digest)):
             return earlier
         with self._room_for(session, asks) as room:
-            accepted = [await self._accept(ask) for ask in asks]
-            return await self._commit(session, accepted, key, digest, room)
+            accepted = [await self._accept(session, ask) for ask in asks]
+            if session.rehearsal is not None:
+                await self._count_seeded(session)
+            news = self._new_jobs(session, accepted, self._context.pulse() - began)
+            return await self._commit(session, accepted, news, key, digest, room)
 
     def foresee(self, sequence: str) -> None:
         """Inspect the sequence of a submission before it is known whose it is.
@@ -122,7 +128,7 @@ class SubmitVerbs(Verbs):
     async def jobs_of_key(self, who: Identity, key: str) -> list[Job]:
         """The jobs of an earlier submission with this key by the same user, as they are now; maybe none."""
         stored = await queries.jobs_of_key(self._context.store, who.user_id, key)
-        return [self._context.book.jobs.get(job.id, job) for job in stored]
+        return [self._as_seen(self._context.book.jobs.get(job.id, job)) for job in stored]
 
     # -- who and whether
     async def _session_for(self, who: Identity, ref: str | None) -> Session:
@@ -150,13 +156,13 @@ class SubmitVerbs(Verbs):
         return room
 
     # -- one job
-    async def _accept(self, ask: JobRequest) -> _Accepted:
+    async def _accept(self, session: Session, ask: JobRequest) -> _Accepted:
         shots = check_shots(ask.shots)
         resource = self.resource_name(ask.resource)
         _check_texts(ask)
         program = self._program(ask)
-        self._check_atoms(resource, ask)
-        spec = self._context.specs.get(resource)
+        self._check_place(session, resource, ask)
+        spec = self._spec_for(session, resource)
         if spec is None:  # the resource never told its device: checked when it does
             return _Accepted(ask, program, resource, Reason.VALIDATING, None)
         if spec.max_runs is not None and shots > spec.max_runs:
@@ -167,6 +173,17 @@ class SubmitVerbs(Verbs):
         if not verdict.ok:
             raise Invalid(verdict.sentence)
         return _Accepted(ask, program, resource, Reason.NONE, spec.hash)
+
+    def _spec_for(self, session: Session, resource: str) -> DeviceSpec | None:
+        asked = session.rehearsal
+        return self._context.specs.get(asked.like if asked is not None and asked.like else resource)
+
+    def _check_place(self, session: Session, resource: str, ask: JobRequest) -> None:
+        asked = session.rehearsal
+        if asked is not None:
+            rehearsals.check_resource(self.policy, asked, resource)
+        if asked is None or asked.emulator is None or not asked.emulator.is_mock:
+            self._check_atoms(resource, ask)
 
     def _check_atoms(self, resource: str, ask: JobRequest) -> None:
         """An emulator takes so many atoms before memory runs out; a simulated QPU falls back to cheaper counts."""
@@ -197,9 +214,15 @@ class SubmitVerbs(Verbs):
 
     # -- all of them
     async def _commit(
-        self, session: Session, accepted: list[_Accepted], key: str | None, digest: bytes, room: ExitStack
+        self,
+        session: Session,
+        accepted: list[_Accepted],
+        news: list[NewJob],
+        key: str | None,
+        digest: bytes,
+        room: ExitStack,
     ) -> list[Job]:
-        news, texts = self._new_jobs(session, accepted), self._unstored(accepted)
+        texts = self._unstored(accepted)
         jobs = [new.job for new in news]
         submission = Submission(session_id=session.id, texts=texts, news=news)
 
@@ -220,17 +243,18 @@ class SubmitVerbs(Verbs):
             return await queries.jobs_of_key(self._context.store, session.user_id, key or "")
         return jobs
 
-    def _new_jobs(self, session: Session, accepted: list[_Accepted]) -> list[NewJob]:
+    def _new_jobs(self, session: Session, accepted: list[_Accepted], seconds: float) -> list[NewJob]:
         context = self._context
         first = context.take_job_ids(len(accepted))
         if first + len(accepted) > LARGEST_JOB_ID:
             raise Conflict(f"job ids are used up: the wire allows {LARGEST_JOB_ID}")
         batch_id = new_uuid() if len(accepted) > 1 else None
         now = context.clock()
-        return [self._new_job(session, one, first + offset, batch_id, now) for offset, one in enumerate(accepted)]
+        jobs = (self._new_job(session, one, first + offset, batch_id, now) for offset, one in enumerate(accepted))
+        return [self._with_seed(session, one, job, seconds) for one, job in zip(accepted, jobs, strict=True)]
 
-    def _new_job(self, session: Session, one: _Accepted, job_id: int, batch_id: str | None, now: float) -> NewJob:
-        job = Job(
+    def _new_job(self, session: Session, one: _Accepted, job_id: int, batch_id: str | None, now: float) -> Job:
+        return Job(
             id=job_id,
             uid=job_uid(job_id, self._uid_bits.getrandbits(90)),
             session_id=session.id,
@@ -246,8 +270,29 @@ class SubmitVerbs(Verbs):
             name=one.ask.name,
             validated_spec=one.validated_spec,
         )
-        seed = self._random.getrandbits(31)
-        return NewJob(job=job, variables=canonical(one.ask.variables), tags=canonical(one.ask.tags), seed=seed)
+
+    def _with_seed(self, session: Session, one: _Accepted, job: Job, seconds: float) -> NewJob:
+        variables, tags = canonical(one.ask.variables), canonical(one.ask.tags)
+        seed = self._seed(session, one.ask)
+        return NewJob(job=job, variables=variables, tags=tags, seed=seed, check_seconds=seconds)
+
+    def _seed(self, session: Session, ask: JobRequest) -> int:
+        if isinstance(ask.seed, int):
+            return ask.seed
+        if session.rehearsal is None or session.rehearsal.seed is None:
+            return self._random.getrandbits(31)
+        number = self._seeded.get(session.id, 0)
+        self._seeded[session.id] = number + 1
+        return session_seed(session.rehearsal.seed, number)
+
+    async def _count_seeded(self, session: Session) -> None:
+        """Know how many jobs a session with a seed had, also before a restart."""
+        if session.rehearsal is None or session.rehearsal.seed is None or session.id in self._seeded:
+            return
+        open_ones = self._context.book.sessions
+        self._seeded = {known: number for known, number in self._seeded.items() if known in open_ones}
+        number = await queries.number_of_jobs(self._context.store, session.id)
+        self._seeded.setdefault(session.id, number)
 
     def _unstored(self, accepted: list[_Accepted]) -> dict[str, str]:
         """Texts by hash of the sequences that may not be committed yet."""
@@ -286,6 +331,11 @@ class SubmitVerbs(Verbs):
         return current is None or preempt_mode(current, self.policy.queues) in CUTTING
 
 
+def session_seed(seed: int, number: int) -> int:
+    """The seed of a session's job: the n-th job of each session with this seed has the same one."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {number}".encode()).digest()[:4], "big") & LARGEST_SEED
+
+
 def _inspected(text: str) -> _Known:
     facts = inspect(text)
     sequence_hash = _hash(text.encode("utf-8", "surrogatepass"))
@@ -317,6 +367,8 @@ def _check_digest(transaction: Transaction, user_id: int, key: str, digest: byte
 
 
 def _check_texts(ask: JobRequest) -> None:
+    if isinstance(ask.seed, int) and not 0 <= ask.seed <= LARGEST_SEED:
+        raise BadRequest(f"seed {ask.seed} is outside 0 … {LARGEST_SEED}")
     if ask.name is not None and len(ask.name) > _LONGEST_NAME:
         raise BadRequest(f"a job name of {len(ask.name)} characters is longer than {_LONGEST_NAME}")
     if len(ask.tags) > 20 or any(len(tag) > _LONGEST_NAME for tag in ask.tags):
