@@ -11,8 +11,10 @@ from qpud.cli import (
     acct,
     admin,
     backup,
+    bundle,
     install,
     jobs,
+    profile,
     reservation,
     run,
     serve,
@@ -57,6 +59,8 @@ def build() -> argparse.ArgumentParser:
     submit.add(verbs, reach)
     jobs.add(verbs, reach)
     run.add(verbs, reach)
+    profile.add(verbs, reach)
+    bundle.add(verbs, reach)
     shares.add(verbs, reach)
     acct.add(verbs, reach)
     admin.add(verbs, reach)

@@ -192,6 +192,17 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     qpu_seconds: float = 0.0
 
 
+class Bundle(msgspec.Struct, frozen=True, kw_only=True):
+    """All that is stored of an ended job. `spec` is name and text of its device spec, None where it was not kept."""
+
+    result: Result
+    sequence: str
+    spec: tuple[str, str] | None
+    slices: list[dict[str, Any]]  # with their counts
+    story: list[LogLine]
+    rehearsal: dict[str, Any]  # of its session; {} if nothing
+
+
 class Forecast(msgspec.Struct, frozen=True, gc=False):
     """When a job starts and ends: typically, and at the latest. Times are seconds since the epoch, UTC.
 
