@@ -11,7 +11,9 @@ from pathlib import Path
 
 from qpud.core.book import Book
 from qpud.core.forecaster import Forecaster
+from qpud.core.job import Job
 from qpud.core.policy import Policy
+from qpud.core.rehearsal import Rehearsal, Veils
 from qpud.drivers.base import DeviceSpec, Driver
 from qpud.drivers.validator import Validator
 from qpud.site.slurm import Slurm
@@ -72,6 +74,7 @@ class Context:
         policy_path: The file it came from; None for `serve --dev`.
         specs: The current device spec of each resource that ever told one.
         wake: Tells the scheduler that a resource's queue, or the resource itself, changed.
+        veils: Ended jobs that their sessions shall see ended later.
         touch: Tells the reaper that a session may expire earlier than it thinks.
         redate: Tells the calendar that reservations changed.
         reshow: Tells what shows resources in Slurm that one of them changed.
@@ -101,6 +104,7 @@ class Context:
     next_slice_id: int
     specs: dict[str, DeviceSpec] = field(default_factory=dict)
     waiters: Waiters = field(default_factory=Waiters)
+    veils: Veils = field(default_factory=Veils)
     wake: Callable[[str], None] = lambda _resource: None
     touch: Callable[[], None] = lambda: None
     redate: Callable[[], None] = lambda: None
@@ -122,6 +126,16 @@ class Context:
         """The state of a resource changed: count it, and let Slurm show it."""
         self.metrics.resource_state(resource, self.book.flights[resource].shown_state)
         self.reshow()
+
+    def rehearsal_of(self, session_id: str) -> Rehearsal | None:
+        """What the open session rehearses, if anything."""
+        session = self.book.sessions.get(session_id)
+        return None if session is None else session.rehearsal
+
+    def spec_for(self, job: Job) -> DeviceSpec | None:
+        """The device spec that the job has to fit: its resource's, or of the QPU that its session pretends."""
+        asked = self.rehearsal_of(job.session_id)
+        return self.specs.get(asked.like if asked is not None and asked.like else job.resource)
 
     def take_job_ids(self, number: int) -> int:
         """Reserve job ids; returns the first."""

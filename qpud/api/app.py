@@ -28,6 +28,7 @@ from qpud.api import (
     native,
     native_admin,
     native_batches,
+    native_records,
     onprem,
     operation,
     qrmi,
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from qpud.service import Service
     from qpud.telemetry.metrics import Metrics
 
-NATIVE = (*native.ROUTES, *native_batches.ROUTES, *native_admin.ROUTES)
+NATIVE = (*native.ROUTES, *native_batches.ROUTES, *native_admin.ROUTES, *native_records.ROUTES)
 WARDEN = (*qrmi.ROUTES, *qrmi_accounting.ROUTES)
 CORE_FAST = (*cloud.ROUTES, *cloud_jobs.ROUTES, *cloud_devices.ROUTES)
 ACCOUNT, TOKEN = cloud_devices.ACCOUNT_ROUTES, cloud_devices.TOKEN_ROUTES

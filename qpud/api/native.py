@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import msgspec
+from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -17,7 +18,9 @@ from qpud.api.reply import Json
 from qpud.api.route import Dialect, Route
 from qpud.core import verbs
 from qpud.core.errors import BadRequest, Invalid
+from qpud.core.faults import FaultPlan, parse
 from qpud.core.job import Job, JobState
+from qpud.core.rehearsal import Rehearsal, rehearsal
 from qpud.core.session import Hint
 
 LONGEST_KEY = 255
@@ -48,9 +51,24 @@ async def open_session(parts: Parts, request: Request) -> Response:
             expected_classical_seconds=ask.expected_classical_seconds,
             nodes=ask.nodes,
             account=ask.account,
+            rehearsal=_rehearsal(ask.rehearsal),
+            for_resource=ask.rehearsal.resource if ask.rehearsal else None,
         ),
     )
     return Json(views.grant_view(grant, _idle_timeout(parts)), 201 if grant.created else 200)
+
+
+def _rehearsal(ask: wire.RehearsalAsk | None) -> Rehearsal | None:
+    if ask is None:
+        return None
+    return rehearsal(
+        faults=parse(ask.fault) if ask.fault else FaultPlan(),
+        seed=ask.seed,
+        like=ask.like or "",
+        speed_up=ask.speed_up,
+        emulator=ask.emulator,
+        bond_dim=ask.bond_dim,
+    )
 
 
 async def list_sessions(parts: Parts, request: Request) -> Response:
@@ -120,7 +138,8 @@ def _job_request(ask: wire.JobAsk | wire.JobObjectAsk, resource: str | None) -> 
         resource=ask.resource or resource,
         name=ask.name,
         tags=tuple(ask.tags or ()),
-        then_release=None if ask.then_release is None else _slurm_job(ask.then_release),
+        then_release=UNSET if ask.then_release is None else _slurm_job(ask.then_release),
+        seed=UNSET if ask.seed is None else ask.seed,
     )
 
 

@@ -50,7 +50,7 @@ async def list_resources(parts: Parts, request: Request) -> Response:
 async def show_spec(parts: Parts, request: Request) -> Response:
     """The current device spec of a resource."""
     parts.caller(request)
-    spec = await parts.service.spec(request.path_params["name"])
+    spec = await parts.service.spec(request.path_params["name"], parts.session_ref(request))
     return Json(
         wire.SpecView(
             name=spec.name,

@@ -118,7 +118,7 @@ async def operational(parts: Parts, request: Request) -> Response:
 
 async def system(parts: Parts, request: Request) -> Response:
     """The device spec of the resource."""
-    spec = await parts.service.spec(selected_resource(request))
+    spec = await parts.service.spec(selected_resource(request), parts.session_ref(request))
     return Json(Jsend(data=System(msgspec.Raw(spec.text.encode()))))
 
 

@@ -230,7 +230,7 @@ def _named_session(parts: Parts, request: Request) -> str:
 async def specs(parts: Parts, request: Request) -> Response:
     """The device spec of the resource, as JSON text."""
     parts.caller(request)
-    return Json(Specs((await parts.service.spec(selected_resource(request))).text))
+    return Json(Specs((await parts.service.spec(selected_resource(request), parts.session_ref(request))).text))
 
 
 def foresee(parts: Parts, request: WholeRequest) -> WardenJobAsk:

@@ -14,9 +14,11 @@ from msgspec import Meta
 
 from qpud.core.errors import BadRequest
 from qpud.core.job import JobState
+from qpud.core.rehearsal import Emulator
 from qpud.core.session import Hint
 
 Shots = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+Seed = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Name = Annotated[str, Meta(max_length=255)]
 Whole = Annotated[int, Meta(ge=-(2**53), le=2**53)]
 """An integer that every JSON reader keeps exactly."""
@@ -51,6 +53,36 @@ def instant(day: str | None) -> float | None:
         raise BadRequest(f"{day[:40]!r} is no time: write it as 2026-11-24 or 2026-11-24T10:00:00Z, UTC") from None
 
 
+class RehearsalAsk(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a session asks for its tests; refused where it could harm anybody.
+
+    `fault` is injected on emulators and simulated QPUs: "preempt:3,lose-shots:5%,delay:2s,error:0.1". With `seed` the
+    n-th job of the session draws the same shots as the n-th job of any session with that seed. On emulators: `like`
+    takes the place of a QPU, with its device spec, its noise and, with `speed_up`, its times; `emulator` chooses one,
+    product and random being mocks without physics; `bond_dim` bounds the tensor network. `resource` is where it will
+    be used, to be checked at once.
+    """
+
+    fault: Annotated[str, Meta(max_length=200)] | None = None
+    seed: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    like: Name | None = None
+    speed_up: Annotated[float, Meta(gt=0, le=1e6)] | None = None
+    emulator: Emulator | None = None
+    bond_dim: Annotated[int, Meta(ge=1, le=1024)] | None = None
+    resource: Name | None = None
+
+
+class RehearsalView(msgspec.Struct, frozen=True, kw_only=True):
+    """What a session rehearses."""
+
+    fault: str
+    seed: int | None
+    like: str
+    speed_up: float | None
+    emulator: str | None
+    bond_dim: int | None
+
+
 class SessionAsk(msgspec.Struct, frozen=True, kw_only=True):
     """Ask for a session. `user` is a name or uid; left out, the caller. `share` is in units of 10 %.
 
@@ -67,6 +99,7 @@ class SessionAsk(msgspec.Struct, frozen=True, kw_only=True):
     expected_classical_seconds: Annotated[float, Meta(ge=0)] | None = None
     nodes: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
     account: Name | None = None
+    rehearsal: RehearsalAsk | None = None
 
 
 class SessionView(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +123,7 @@ class SessionView(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime | None
     closed_at: datetime | None
     close_reason: str | None
+    rehearsal: RehearsalView | None = None
 
 
 class SessionGrant(SessionView, frozen=True, kw_only=True):
@@ -103,6 +137,7 @@ class JobAsk(msgspec.Struct, frozen=True, kw_only=True):
     """One sequence × shots. `sequence` is an abstract representation or AHS program, as JSON text or as an object.
 
     `then_release` is a held Slurm job of the caller's, released once all jobs that name it have ended.
+    The same program, shots and `seed` give the same counts on an emulator of one version; a QPU knows no seed.
     """
 
     sequence: str
@@ -112,6 +147,7 @@ class JobAsk(msgspec.Struct, frozen=True, kw_only=True):
     name: Name | None = None
     tags: Tags | None = None
     then_release: str | Whole | None = None
+    seed: Seed | None = None
 
 
 class JobObjectAsk(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,6 +160,7 @@ class JobObjectAsk(msgspec.Struct, frozen=True, kw_only=True):
     name: Name | None = None
     tags: Tags | None = None
     then_release: str | Whole | None = None
+    seed: Seed | None = None
 
 
 class ForecastView(msgspec.Struct, frozen=True, kw_only=True):

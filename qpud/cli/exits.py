@@ -18,6 +18,7 @@ class Exit(enum.IntEnum):
     NOT_ALLOWED = 4
     NOT_FOUND = 5
     UNFINISHED = 6
+    DIFFERENT = 7
     NOT_EXECUTABLE = 126
     NO_COMMAND = 127
     INTERRUPTED = 130
@@ -31,6 +32,7 @@ MEANINGS: dict[Exit, str] = {
     Exit.NOT_ALLOWED: "not allowed, or no valid credential",
     Exit.NOT_FOUND: "no such job, session, resource or file",
     Exit.UNFINISHED: "the job has not ended yet",
+    Exit.DIFFERENT: "rerun: the distributions differ",
     Exit.NOT_EXECUTABLE: "run: the command cannot be executed",
     Exit.NO_COMMAND: "run: the command was not found",
     Exit.INTERRUPTED: "interrupted by Ctrl-C (the job goes on); run: 128 + the signal's number",

@@ -11,9 +11,11 @@ from qpud.cli import (
     acct,
     admin,
     backup,
+    bundle,
     ending,
     install,
     jobs,
+    profile,
     reservation,
     run,
     serve,
@@ -59,6 +61,8 @@ def build() -> argparse.ArgumentParser:
     jobs.add(verbs, reach)
     ending.add(verbs, reach)
     run.add(verbs, reach)
+    profile.add(verbs, reach)
+    bundle.add(verbs, reach)
     shares.add(verbs, reach)
     acct.add(verbs, reach)
     admin.add(verbs, reach)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import subprocess
+import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,8 +15,10 @@ from qpud.cli.connect import with_client
 from qpud.cli.environment import Ticket, environment, prefix_of
 from qpud.cli.exits import Exit, Stop
 from qpud.cli.foreground import run_in_foreground
+from qpud.cli.output import note
+from qpud.cli.profile import profile_text, write_trace
 from qpud.cli.serve import Verbs
-from qpud.cli.submit import add_session_options, close_session, open_session, session_terms
+from qpud.cli.submit import add_rehearsal_options, add_session_options, close_session, open_session, session_terms
 
 EPILOG = """\
 Opens a session, runs CMD in the foreground and closes the session again, which cancels what CMD left unfinished.
@@ -29,6 +32,11 @@ def add(verbs: Verbs, reach: argparse.ArgumentParser) -> None:
     parser = verbs.add_parser("run", parents=[reach], help="run a command with access to a QPU", epilog=EPILOG)
     parser.add_argument("--qpu", metavar="NAME", help="the resource (else QPUD_QPU, else the daemon's default)")
     add_session_options(parser)
+    add_rehearsal_options(parser)
+    parser.add_argument(
+        "--profile", metavar="FILE", help="say where the time went; FILE is a trace for ui.perfetto.dev"
+    )
+    parser.add_argument("--seed", type=int, metavar="N", help="the same counts again, on an emulator of one version")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD …", help="the command and its arguments")
     parser.set_defaults(verb=with_client(run))
 
@@ -43,7 +51,7 @@ def run(client: Client, args: argparse.Namespace) -> int:
     url = url_of(client, info)
     reached = {resource: prefix_of(resource, info["default_resource"])}
     socket = str(client.place.socket) if client.place.socket else None
-    if client.token and not session_terms(args):
+    if client.token and not session_terms(args) and not args.profile:
         ticket = Ticket(reached, url, socket, client.token, _batch_job(), os.getuid())
         return run_in_foreground(lambda: _start(command, ticket), lambda: None)
     return _run_in_own_session(args, client, command, Ticket(reached, url, socket, "", _own_batch_job(), os.getuid()))
@@ -53,12 +61,30 @@ def _run_in_own_session(args: argparse.Namespace, client: Client, command: Seque
     opened: list[str] = []
 
     def start() -> subprocess.Popen[bytes]:
-        grant = open_session(client, **session_terms(args), slurm_job_id=ticket.batch_job)
+        grant = open_session(
+            client, **session_terms(args, next(iter(ticket.resources))), slurm_job_id=ticket.batch_job
+        )
         opened.append(grant["id"])
         client.close()  # an idle connection would be cut long before a long command ends
         return _start(command, ticket._replace(token=grant["token"]))
 
-    return run_in_foreground(start, lambda: close_session(client, *opened))
+    def end() -> None:
+        if args.profile:
+            _tell_profile(client, args.profile, opened)
+        close_session(client, *opened)
+
+    return run_in_foreground(start, end)
+
+
+def _tell_profile(client: Client, path: str, sessions: Sequence[str]) -> None:
+    """Say where the time of a session went; the command's own exit code stays."""
+    for session in sessions:
+        try:
+            found = client.get("/v1/profile", {"session": session})
+            print(profile_text(found), file=sys.stderr)
+            write_trace(path, found)
+        except Stop as stop:
+            note(f"no profile of session {session}: {stop.message}")
 
 
 def _batch_job() -> str:

@@ -47,6 +47,8 @@ def add(verbs: Verbs, reach: argparse.ArgumentParser) -> None:
     parser.add_argument("--shots", type=_shots, required=True, metavar="N", help="repetitions of each sequence")
     parser.add_argument("--qpu", metavar="NAME", help="the resource (else QPUD_QPU, else the daemon's default)")
     add_session_options(parser)
+    add_rehearsal_options(parser)
+    parser.add_argument("--seed", type=int, metavar="N", help="the same counts again, on an emulator of one version")
     parser.add_argument(
         "--variables",
         action="append",
@@ -85,7 +87,34 @@ def add_session_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--qpu-seconds", type=float, metavar="S", help="expected in all")
 
 
-def session_terms(args: argparse.Namespace) -> dict[str, Any]:
+def add_rehearsal_options(parser: argparse.ArgumentParser) -> None:
+    """Add what a session rehearses; it is one of its own then."""
+    group = parser.add_argument_group("a rehearsal, in a session of its own")
+    group.add_argument("--fault", metavar="FAULTS", help="as in preempt:3,lose-shots:5%%,delay:2s,error:0.1; no QPU")
+    group.add_argument("--like", metavar="QPU", help="with its limits, checks and noise, on an emulator")
+    group.add_argument("--speed-up", type=float, metavar="X", help="with --like: results in its time ÷ X")
+    group.add_argument("--emulator", choices=("qutip", "sv", "mps"), help="this one, whatever the size")
+    group.add_argument("--bond-dim", type=int, metavar="N", help="of the tensor network: faster, not converged")
+    group.add_argument("--mock", choices=("product", "random"), help="counts without physics, for any number of atoms")
+
+
+def rehearsal_of(args: argparse.Namespace, resource: str | None) -> dict[str, Any] | None:
+    """What is rehearsed, by the API's names; None if nothing is. Raises: Stop."""
+    if args.mock and args.emulator:
+        raise Stop(f"--mock={args.mock} takes the place of an emulator: leave out --emulator", Exit.USAGE)
+    asked = {
+        "fault": args.fault,
+        "like": args.like,
+        "speed_up": args.speed_up,
+        "emulator": args.mock or args.emulator,
+        "bond_dim": args.bond_dim,
+        "seed": None if hasattr(args, "files") else args.seed,  # submit gives its jobs their seed themselves
+    }
+    found = {name: value for name, value in asked.items() if value is not None}
+    return {**found, "resource": resource} if found else None
+
+
+def session_terms(args: argparse.Namespace, resource: str | None = None) -> dict[str, Any]:
     """What was asked of a session of one's own, by the API's names; empty if nothing was."""
     terms = {
         "queue": args.queue,
@@ -95,6 +124,7 @@ def session_terms(args: argparse.Namespace) -> dict[str, Any]:
         "nodes": args.nodes,
         "expected_classical_seconds": args.classical_seconds,
         "expected_qpu_seconds": args.qpu_seconds,
+        "rehearsal": rehearsal_of(args, resource),
     }
     return {name: value for name, value in terms.items() if value is not None}
 
@@ -120,7 +150,7 @@ def open_session(client: Client, **ask: Any) -> dict[str, Any]:
 
 
 def _session(client: Client, args: argparse.Namespace) -> Own:
-    terms = session_terms(args)
+    terms = session_terms(args, args.qpu or os.environ.get("QPUD_QPU"))
     if client.token and not terms:
         return Own(client.token, ())
     grant = open_session(client, **terms)
@@ -185,6 +215,7 @@ def _body(args: argparse.Namespace, sequence: str) -> dict[str, Any]:
         "tags": args.tags,
         "variables": variables(args.variables),
         "then_release": args.then_release,
+        "seed": args.seed,
     }
     return {name: value for name, value in body.items() if value not in (None, [], {})}
 

@@ -6,6 +6,8 @@ import enum
 
 import msgspec
 
+from qpud.core.rehearsal import Rehearsal
+
 TOKEN_PREFIX = "qpud_"  # noqa: S105  how session tokens begin, not one of them
 
 
@@ -59,6 +61,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     closed_at: float | None = None
     close_reason: CloseReason | None = None
     slurm_started_at: float | None = None  # of the run that Slurm vouched for; None where it was not asked
+    rehearsal: Rehearsal | None = None  # what it asks for its tests
 
     @property
     def is_open(self) -> bool:

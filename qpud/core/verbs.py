@@ -8,9 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from qpud.core.batch import Batch
 from qpud.core.job import Job, JobState, Reason
+from qpud.core.rehearsal import Rehearsal
 from qpud.core.reservations import Reservation
 from qpud.core.session import Hint, Session
 
@@ -27,6 +29,8 @@ class OpenSession(msgspec.Struct, frozen=True, kw_only=True):
     expected_classical_seconds: float | None = None
     nodes: int | None = None
     account: str | None = None
+    rehearsal: Rehearsal | None = None
+    for_resource: str | None = None  # where it will be used: what is rehearsed is checked for it at once
     with_token: bool = True  # False where the dialect has no place for one
 
 
@@ -51,7 +55,7 @@ class SessionFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One sequence × shots. `resource` None means the default one.
+    """One sequence × shots. `resource` None means the default one; without `seed`, the session's or a random one.
 
     `then_release` is a Slurm job of the caller's, held by him, that is released once all jobs that name it have ended.
     """
@@ -62,7 +66,9 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
     resource: str | None = None
     name: str | None = None
     tags: tuple[str, ...] = ()
-    then_release: int | None = None
+    # not in the digest of a key unless given: older keys stay good
+    then_release: int | UnsetType = UNSET
+    seed: int | UnsetType = UNSET
 
 
 class OpenBatch(msgspec.Struct, frozen=True, kw_only=True):
@@ -251,6 +257,17 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
     variables: dict[str, Any] = {}
     qpu_seconds: float = 0.0
+
+
+class Bundle(msgspec.Struct, frozen=True, kw_only=True):
+    """All that is stored of an ended job. `spec` is name and text of its device spec, None where it was not kept."""
+
+    result: Result
+    sequence: str
+    spec: tuple[str, str] | None
+    slices: list[dict[str, Any]]  # with their counts
+    story: list[LogLine]
+    rehearsal: dict[str, Any]  # of its session; {} if nothing
 
 
 class Forecast(msgspec.Struct, frozen=True, gc=False):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import msgspec
 
+from qpud.core.rehearsal import Emulator
 from qpud.core.slices import Outcome
 from qpud.core.slurm import WorkerJob
 from qpud.core.verbs import WorkerView
@@ -88,6 +89,15 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     variables: dict[str, Any] = {}
 
 
+class Emulation(msgspec.Struct, frozen=True, kw_only=True):
+    """What a session asks of an emulator; other drivers never see it."""
+
+    spec: DeviceSpec | None = None  # of the QPU whose place is taken, with its noise; None: the emulator's own
+    like: str = ""  # the name of that QPU
+    emulator: Emulator | None = None
+    bond_dim: int | None = None
+
+
 class SliceRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One slice for the resource.
 
@@ -105,6 +115,7 @@ class SliceRequest(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     slurm_job_id: str | None = None
     device_id: str | None = None  # the resource's id from the slice row, if known: `find` may adopt by it
+    emulation: Emulation | None = None
     after_device_id: str | None = None  # the newest id known there before this slice: `find` may search from it
 
 
@@ -168,6 +179,7 @@ class Coming(msgspec.Struct, frozen=True, kw_only=True):
     program: Program
     shots: int
     seed: int
+    emulation: Emulation | None = None
 
 
 @runtime_checkable

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -18,6 +18,7 @@ from qpud.core.sequence import inspect
 from qpud.core.slices import Outcome, OutcomeState
 from qpud.drivers.base import (
     DeviceSpec,
+    Emulation,
     Health,
     HealthState,
     Program,
@@ -138,8 +139,8 @@ class EmulatorDriver:
             raise Refused(f"emulator {self.name} is closed", transient=True)
         if why := self._workers.failure:
             raise Refused(why, transient=True)
-        self._check_atoms(request.program)
-        spec = await self.spec()
+        self._check_atoms(request.program, request.emulation)
+        spec = await self._spec_of(request)
         await self._require_worker()
         if request.tag not in self._runs or self._runs[request.tag].ended_badly:
             self._forget_ended(request.job_id)
@@ -173,7 +174,19 @@ class EmulatorDriver:
         self._evolved.pop(job_id, None)
         self._workers.release(job_id)
 
-    def _check_atoms(self, program: Program) -> None:
+    async def _spec_of(self, request: SliceRequest) -> DeviceSpec:
+        """The spec that the job was checked against."""
+        asked = request.emulation
+        if asked is None or not asked.like:
+            return await self.spec()
+        if asked.spec is None:
+            raise Refused(f"{asked.like} has not told its device spec yet", transient=True)
+        return asked.spec
+
+    def _check_atoms(self, program: Program, asked: Emulation | None) -> None:
+        """Mocks take any number of atoms."""
+        if asked is not None and asked.emulator is not None and asked.emulator.is_mock:
+            return
         try:
             facts = inspect(program.sequence)
         except QpudError as error:
@@ -223,13 +236,36 @@ class EmulatorDriver:
     async def _emulated(self, request: SliceRequest, spec: DeviceSpec) -> dict[str, str]:
         """Evolve the job unless that is done; returns the provenance."""
         if request.job_id not in self._evolved:
-            await self._evolve(request.job_id, request.program, spec, shots=request.job_shots, seed=request.seed)
+            asked = request.emulation
+            await self._evolve(
+                request.job_id, request.program, spec, shots=request.job_shots, seed=request.seed, asked=asked
+            )
         return self._evolved[request.job_id]
 
-    async def _evolve(self, job_id: int, program: Program, spec: DeviceSpec, *, shots: int, seed: int) -> None:
-        limits = {"memory": self._policy.max_memory, "seconds": self._policy.max_run_time}
-        provenance = await self._workers.evolve(job_id, program, spec, shots=shots, seed=seed, options=limits)
-        self._evolved[job_id] = {"driver": "emulator", **provenance}
+    async def _evolve(
+        self,
+        job_id: int,
+        program: Program,
+        spec: DeviceSpec,
+        *,
+        shots: int,
+        seed: int,
+        asked: Emulation | None = None,
+    ) -> None:
+        options = self._options(asked)
+        provenance = await self._workers.evolve(job_id, program, spec, shots=shots, seed=seed, options=options)
+        self._evolved[job_id] = {"driver": "emulator", **provenance, **_pretended(asked)}
+
+    def _options(self, asked: Emulation | None) -> dict[str, Any]:
+        limits: dict[str, Any] = {"memory": self._policy.max_memory, "seconds": self._policy.max_run_time}
+        if asked is None:
+            return limits
+        wishes = {"emulator": asked.emulator, "bond_dim": asked.bond_dim, "noise": True if asked.like else None}
+        return {**limits, **{name: value for name, value in wishes.items() if value is not None}}
+
+
+def _pretended(asked: Emulation | None) -> dict[str, str]:
+    return {"like": asked.like} if asked is not None and asked.like else {}
 
 
 def _canceled(spent: Spent) -> Callable[[], Outcome]:

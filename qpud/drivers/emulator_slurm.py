@@ -139,13 +139,19 @@ class SlurmEmulatorDriver(EmulatorDriver):
     async def _emulated(self, request: SliceRequest, spec: DeviceSpec) -> dict[str, str]:
         job_id, task = request.job_id, self._evolving.get(request.job_id)
         if task is None or (task.done() and job_id not in self._evolved):
-            coming = Coming(job_id=job_id, program=request.program, shots=request.job_shots, seed=request.seed)
+            coming = Coming(
+                job_id=job_id,
+                program=request.program,
+                shots=request.job_shots,
+                seed=request.seed,
+                emulation=request.emulation,
+            )
             task = self._begin(coming, spec)
         await task
         return self._evolved[job_id]
 
     def _begin(self, one: Coming, spec: DeviceSpec) -> asyncio.Task[None]:
-        evolving = self._evolve(one.job_id, one.program, spec, shots=one.shots, seed=one.seed)
+        evolving = self._evolve(one.job_id, one.program, spec, shots=one.shots, seed=one.seed, asked=one.emulation)
         task = self._evolving[one.job_id] = asyncio.create_task(evolving, name=f"evolve-{one.job_id}")
         task.add_done_callback(self._ended)
         return task
@@ -164,7 +170,7 @@ class SlurmEmulatorDriver(EmulatorDriver):
             if sum(not self._evolving[job_id].done() for job_id in self._unasked) >= self._policy.workers - 1:
                 return
             if self._is_untouched(one.job_id) and self._fits(one):
-                self._begin(one, spec)
+                self._begin(one, one.emulation.spec or spec if one.emulation else spec)
                 self._unasked.add(one.job_id)
 
     def _is_untouched(self, job_id: int) -> bool:
@@ -174,7 +180,7 @@ class SlurmEmulatorDriver(EmulatorDriver):
 
     def _fits(self, one: Coming) -> bool:
         try:
-            self._check_atoms(one.program)
+            self._check_atoms(one.program, one.emulation)
         except Refused:  # its slice will be told so
             return False
         return True

@@ -202,8 +202,8 @@ class Workers:
             spec: Of the resource.
             shots: Of the whole job.
             seed: The same program, shots and seed give the same shots.
-            options: `emulator` (qutip, sv, mps, product, random; default: by size), `memory` (bytes), `seconds`
-                (wall).
+            options: `emulator` (qutip, sv, mps, product, random; default: by size), `bond_dim` of mps, `noise` (the
+                device's own), `memory` (bytes), `seconds` (wall).
 
         Returns:
             Provenance: emulator and versions.
@@ -220,7 +220,10 @@ class Workers:
             raise
         finally:
             self._progress.pop(job_id, None)
-        return {**answer["provenance"], "pulser": self._versions.get("pulser", "")}
+        return {**answer["provenance"], "pulser": self._versions.get("pulser", ""), **self._interpreter()}
+
+    def _interpreter(self) -> dict[str, str]:
+        return {"python": self._versions["python"]} if "python" in self._versions else {}
 
     async def deal(self, job_id: int, first_shot: int, shots: int) -> dict[str, int]:
         """Counts of some of the drawn shots. Raises: WorkerFault if the child is gone (evolve again)."""

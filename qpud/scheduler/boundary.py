@@ -32,6 +32,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     charge: Charge | None = None  # None with the outcome
     queue: str = ""  # of the job when the slice began: its charge belongs there
     note: str = ""  # a sentence for the job's story
+    yields: bool = False  # its job goes back into the queue: an injected preemption
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,6 +140,9 @@ def _publish_last(context: Context, job: Job, now: float) -> None:
     session = context.book.sessions.get(job.session_id)
     if session is not None:
         context.book.sessions[session.id] = msgspec.structs.replace(session, last_used_at=now)
+        if session.rehearsal is not None:
+            pace = context.book.flights[session.rehearsal.like or job.resource].pace
+            context.veils.cover(job, session.rehearsal, now, pace.setup_seconds, pace.shot_rate)
 
 
 def _count_slice(context: Context, job: Job, outcome: Outcome, charge: Charge) -> None:

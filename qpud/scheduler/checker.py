@@ -45,6 +45,7 @@ class Checker:
         while True:
             spec = self._context.specs.get(self._name)
             job = self._next() if spec else None
+            spec = self._context.spec_for(job) if job else None
             if spec is None or job is None:
                 await self._changed.wait()
                 self._changed.clear()

@@ -19,7 +19,7 @@ from qpud.core.job import Job, Reason
 from qpud.core.progress import checked
 from qpud.core.slices import Outcome, OutcomeState, Slice
 from qpud.drivers.base import Driver, Fault, HealthState, Refused, SliceRequest, Unreachable
-from qpud.scheduler.programs import Loaded, atoms_of
+from qpud.scheduler.programs import Loaded, atoms_of, emulation_of
 from qpud.store import jobs as jobs_sql
 from qpud.store import queries
 from qpud.store import slices as slices_sql
@@ -106,18 +106,21 @@ class Crew:
     def request(self, flying: Slice, loaded: Loaded, job: Job) -> SliceRequest:
         """What the driver is told of a slice."""
         session = self._context.book.sessions.get(job.session_id)
+        asked = session.rehearsal if session else None
+        lost = 0 if asked is None else asked.faults.lost_of(loaded.seed, flying.number, flying.shots)
         return SliceRequest(
             tag=flying.tag,
             job_id=job.id,
             batch_id=job.batch_id or job.session_id,
             program=loaded.program,
-            shots=flying.shots,
+            shots=flying.shots - lost,
             first_shot=flying.first_shot,
             job_shots=job.shots,
             seed=loaded.seed,
             slurm_job_id=session.slurm_job_id if session else None,
             device_id=flying.device_id,
             after_device_id=self._newest_id,
+            emulation=emulation_of(self._context, job),
         )
 
     # -- start

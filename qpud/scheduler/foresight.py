@@ -6,7 +6,7 @@ from qpud.context import Context
 from qpud.core.bars import bar
 from qpud.core.job import Job, Reason
 from qpud.drivers.base import Coming, Driver, foresighted
-from qpud.scheduler.programs import Programs
+from qpud.scheduler.programs import Programs, emulation_of
 
 
 class Foresight:
@@ -44,13 +44,18 @@ class Foresight:
 
     def _next(self, limit: int) -> list[Job]:
         """The jobs that would start, best first; none while the resource starts nothing."""
-        book, spec = self._context.book, self._context.specs.get(self._name)
-        if spec is None or book.flights[self._name].shown_state != "up":
+        book, context = self._context.book, self._context
+        if self._name not in context.specs or book.flights[self._name].shown_state != "up":
             return []
-        now = self._context.clock()
+        now = context.clock()
         jobs = (book.jobs[job_id] for job_id in book.pending[self._name].in_order(limit))
-        return [job for job in jobs if job.validated_spec == spec.hash and bar(book, job, now) is Reason.NONE]
+        return [job for job in jobs if self._is_checked(job) and bar(book, job, now) is Reason.NONE]
+
+    def _is_checked(self, job: Job) -> bool:
+        spec = self._context.spec_for(job)
+        return spec is not None and job.validated_spec == spec.hash
 
     async def _coming(self, job: Job) -> Coming:
         loaded = await self._programs.get(job)
-        return Coming(job_id=job.id, program=loaded.program, shots=job.shots, seed=loaded.seed)
+        asked = emulation_of(self._context, job)
+        return Coming(job_id=job.id, program=loaded.program, shots=job.shots, seed=loaded.seed, emulation=asked)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 
 from qpud.context import Context
-from qpud.drivers.base import Driver, Fault, Health, HealthState
+from qpud.core.errors import QpudError
+from qpud.drivers.base import DeviceSpec, Driver, Fault, Health, HealthState
 from qpud.drivers.workers import WorkerFault
 from qpud.scheduler.runner import Runner
+from qpud.store import records
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +34,7 @@ class Monitor:
         self._context = context
         self._driver = driver
         self._runner = runner
+        self._unkept: DeviceSpec | None = None  # seen, and not stored yet
         self._lacking = ""  # why there is no spec
 
     async def run(self) -> None:
@@ -62,6 +66,17 @@ class Monitor:
             log.info("device spec", extra={"resource": self.name, "device": spec.name, "hash": spec.hash})
             self._context.wake(self.name)
             self._context.reshow()  # the first one is a resource's first sign of life
+            self._unkept = spec
+        await self._keep_spec()
+
+    async def _keep_spec(self) -> None:
+        """Store its text: results name it by its hash only. A full disk is tried again with the next look."""
+        if (spec := self._unkept) is None:
+            return
+        now, text = self._context.clock(), (spec.hash, spec.name, spec.text)
+        with contextlib.suppress(QpudError):
+            await self._context.store.write(lambda transaction: records.add_spec(transaction, text, self.name, now))
+            self._unkept = None
 
     def _complain(self, why: str) -> None:
         """Once for each reason: it is asked again every two seconds, maybe all night."""

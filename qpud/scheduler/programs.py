@@ -11,7 +11,7 @@ from qpud.context import Context
 from qpud.core.errors import Invalid
 from qpud.core.job import Job
 from qpud.core.sequence import inspect
-from qpud.drivers.base import Program
+from qpud.drivers.base import Emulation, Program
 from qpud.store import queries
 
 _KEPT = 16
@@ -74,3 +74,12 @@ class Programs:
         )
         number = 0 if job.started_at is None else await queries.last_slice_number(store, job.id) + 1
         return Loaded(program=program, seed=seed, next_number=number)
+
+
+def emulation_of(context: Context, job: Job) -> Emulation | None:
+    """What the job's session asks of an emulator, if anything."""
+    asked = context.rehearsal_of(job.session_id)
+    if asked is None:
+        return None
+    spec = context.specs.get(asked.like) if asked.like else None
+    return Emulation(spec=spec, emulator=asked.emulator, bond_dim=asked.bond_dim, like=asked.like)

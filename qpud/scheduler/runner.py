@@ -21,8 +21,8 @@ from qpud.core.errors import Conflict, QpudError
 from qpud.core.job import Job, JobState, Reason, move
 from qpud.core.progress import Verdict
 from qpud.core.slices import Slice
-from qpud.drivers.base import DeviceSpec, Driver, Health, HealthState, Refused
-from qpud.scheduler import boundary
+from qpud.drivers.base import Driver, Health, HealthState, Refused
+from qpud.scheduler import boundary, faulty
 from qpud.scheduler.boundary import Ended, Start
 from qpud.scheduler.flight import HEARTBEAT_SECONDS, Crew, Landed
 from qpud.scheduler.foresight import Foresight
@@ -102,7 +102,8 @@ class Runner:
         self._observe_gap(start)
         job = self._context.book.jobs[start.job.id]
         self._previous = job
-        landed = await self._crew.fly(start.slice, await self._programs.get(job), job)
+        injected = faulty.strike(self._context, start.slice, job)
+        landed = injected or await self._crew.fly(start.slice, await self._programs.get(job), job)
         self._idle_since = self._context.clock()
         return landed
 
@@ -139,28 +140,32 @@ class Runner:
 
     def _choose(self, ended: Ended | None) -> turns.Choice | None:
         flight = self._context.book.flights[self._name]
-        spec = self._context.specs.get(self._name)
         if flight.drained is not None or flight.state != "up" or self._context.pulse() < self._cool_until:
             return None
-        if spec is None:  # just started: every job would have to be checked against nothing
+        if self._name not in self._context.specs:  # just started: every job would have to be checked against nothing
             return None
         current = self._current_after(ended)
-        if current is not None and current.validated_spec != spec.hash:
+        if current is not None and not self._is_checked(current):
             current = None  # checked when it is the head of the queue: the end of its slice is not committed yet
-        return self._checked_choice(current, spec)
+        return self._checked_choice(current)
 
     def _current_after(self, ended: Ended | None) -> Job | None:
-        if ended is None or ended.verdict.job.is_terminal:
+        if ended is None or ended.verdict.job.is_terminal or ended.yields:
             return None
         now = self._context.book.jobs[ended.verdict.job.id]
         after = ended.verdict.job
         return msgspec.structs.replace(now, shots_done=after.shots_done, qpu_seconds=after.qpu_seconds)
 
-    def _checked_choice(self, current: Job | None, spec: DeviceSpec) -> turns.Choice | None:
-        """The best job whose verdict holds for this spec; those before it go to the checker."""
+    def _is_checked(self, job: Job) -> bool:
+        """Whether the job's verdict holds for the spec that it has to fit."""
+        spec = self._context.spec_for(job)
+        return spec is not None and job.validated_spec == spec.hash
+
+    def _checked_choice(self, current: Job | None) -> turns.Choice | None:
+        """The best job whose verdict holds for its spec; those before it go to the checker."""
         book, now = self._context.book, self._context.clock()
         while (choice := turns.decide(book, self._name, current, now, self._driver.shots_for)) is not None:
-            if choice.job.validated_spec == spec.hash:
+            if self._is_checked(choice.job):
                 break
             if not self._has_room_to_check(choice.job):
                 return None
@@ -183,11 +188,15 @@ class Runner:
             number=number,
             resource=self._name,
             tag=f"{job.uid}.{number}",
-            shots=choice.shots,
+            shots=self._shots_of(choice, number),
             first_shot=job.shots_done,
             seed=seed,
             intended_at=self._context.clock(),
         )
+
+    def _shots_of(self, choice: turns.Choice, number: int) -> int:
+        asked = self._context.rehearsal_of(choice.job.session_id)
+        return choice.shots if asked is None else asked.faults.shots_of(number, choice.shots, choice.job.shots_left)
 
     # -- what ended
     def _end(self, ended: Slice, queue: str, landed: Landed) -> Ended:
@@ -210,13 +219,15 @@ class Runner:
             if note:
                 log.info("wrong hint", extra={"resource": self._name, "session": job.session_id, "why": note})
         self._count_attempts(verdict)
+        fault = faulty.told(self._context, ended, landed, verdict)
         return Ended(
             slice=ended,
             outcome=landed.outcome,
             verdict=verdict,
             charge=charge,
             queue=queue,
-            note=landed.note or note,
+            note="; ".join(part for part in (landed.note or note, fault.note) if part),
+            yields=fault.yields,
         )
 
     def _count_attempts(self, verdict: Verdict) -> None:
@@ -267,7 +278,7 @@ class Runner:
             self._context.book.leave(self._name)
             return
         now = self._context.clock()
-        spec = self._context.specs.get(self._name)
+        spec = self._context.spec_for(ended.verdict.job) if ended is not None else None
         operation = boundary.operation(ended, start, spec.hash if spec else None, now)
         await self._context.store.write(
             operation, lambda _none: boundary.publish(self._context, self._name, ended, start, now)

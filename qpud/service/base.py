@@ -12,6 +12,7 @@ from qpud.core.identity import Identity, Proof
 from qpud.core.ids import job_id_of
 from qpud.core.job import Job
 from qpud.core.policy import Policy
+from qpud.core.rehearsal import veiled
 from qpud.core.session import TOKEN_PREFIX, Session
 from qpud.store import queries
 
@@ -91,7 +92,18 @@ class Verbs:
         return job
 
     async def _job_by_id(self, job_id: int) -> Job | None:
-        return self._context.book.jobs.get(job_id) or await queries.job(self._context.store, job_id)
+        job = self._context.book.jobs.get(job_id) or await queries.job(self._context.store, job_id)
+        return None if job is None else self._as_seen(job)
+
+    def _as_seen(self, job: Job) -> Job:
+        """The job as its session wants to see it: RUNNING, while its end is covered."""
+        return job if self._veil(job) is None else veiled(job)
+
+    def _veil(self, job: Job) -> float | None:
+        """Seconds since the epoch until which the job's end is covered; a session that ends lifts it."""
+        if job.session_id not in self._context.book.sessions:
+            return None
+        return self._context.veils.of(job.id, self._context.clock())
 
 
 def usable(session: Session, who: Identity) -> Session:

@@ -74,7 +74,7 @@ class BatchVerbs(SubmitVerbs, JobVerbs):
         digest = hashlib.sha256(msgspec.json.encode(ask, order="deterministic")).digest()
         since = 0.0 if key_seconds is None else self._context.clock() - key_seconds
         with self._room(session, asks) as room:
-            accepted = [await self._accept(one) for one in asks]
+            accepted = await self._accept_all(session, asks)
             new = self._new_batch(session, ask, resource, accepted)
             batch_id = await self._store_new(session, new, key, digest, since, room)
         return await self._viewed(await self._any_batch(who, batch_id))
@@ -99,7 +99,7 @@ class BatchVerbs(SubmitVerbs, JobVerbs):
         text = await self._text_of(batch)
         asks = [_of_batch(job, batch.resource, text) for job in asks]
         with self._room(session, asks) as room:
-            accepted = [await self._accept(one) for one in asks]
+            accepted = await self._accept_all(session, asks)
             await self._store_more(session, batch, accepted, key, digest, room)
         return await self._viewed(await self._batch(who, ref))
 

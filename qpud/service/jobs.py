@@ -49,8 +49,11 @@ class JobVerbs(EndingVerbs):
         if not who.is_admin:
             which = msgspec.structs.replace(which, user_id=who.user_id)
         found = await queries.jobs(self._context.store, which)
-        page = [self._explained(self._context.book.jobs.get(job.id, job)) for job in found[: which.limit]]
+        page = [self._listed(job) for job in found[: which.limit]]
         return verbs.JobPage(jobs=page, next=page[-1].id if len(found) > which.limit else None)
+
+    def _listed(self, job: Job) -> Job:
+        return self._explained(self._as_seen(self._context.book.jobs.get(job.id, job)))
 
     async def cancel_job(self, who: Identity, ref: str) -> verbs.Cancellation:
         """Stop a job; tells what had already run. Ended jobs stay as they are: no error here, dialects decide."""
@@ -73,10 +76,19 @@ class JobVerbs(EndingVerbs):
         first = explain.submitted(job, session.queue if session else job.queue)
         lines = [first, *(await queries.events(store, job.id)), *explain.slice_lines(slices)]
         lines.sort(key=lambda line: line.at)
+        if self._veil(job) is not None:
+            return await self._without_end(job, lines)
         job = self._context.book.jobs.get(job.id) or await self._job(who, ref)  # it may have ended meanwhile
         if not job.is_terminal:
             lines.append(verbs.LogLine(at=self._context.clock(), text=self._explanation(job)))
         return lines
+
+    async def _without_end(self, job: Job, lines: list[verbs.LogLine]) -> list[verbs.LogLine]:
+        """The story of a job whose end is covered."""
+        ended = await queries.job(self._context.store, job.id)
+        at = (ended.ended_at if ended else None) or self._context.clock()
+        text = "its result is on its way: the session asked for the times of a QPU, or for a delay (injected)"
+        return [*(line for line in lines if line.at < at), verbs.LogLine(at=self._context.clock(), text=text)]
 
     async def results_text(self, who: Identity, ref: str) -> tuple[Job, str | None]:
         """A job and, once DONE, the JSON text {"counter": {bits: n}} that the wire calls results."""
@@ -93,10 +105,11 @@ class JobVerbs(EndingVerbs):
         store = self._context.store
         texts = await queries.texts(store, job.id)
         slices, spec_hash = await queries.slices(store, job.id)
+        is_covered = self._veil(job) is not None
         return verbs.Result(
             job=self._explained(job),
-            counts=await queries.counts_so_far(store, job.id),
-            message=texts.message,
+            counts={} if is_covered else await queries.counts_so_far(store, job.id),
+            message="" if is_covered else texts.message,
             spec_hash=spec_hash or job.validated_spec,
             seed=texts.seed,
             provenance=texts.provenance,
@@ -217,7 +230,8 @@ class JobVerbs(EndingVerbs):
         while (
             not (is_over(job) or job.is_terminal) and (left := deadline - context.pulse()) > 0 and context.waiters.open
         ):
-            await context.waiters.wait(job.id, left)
+            until = self._veil(job)
+            await context.waiters.wait(job.id, left if until is None else min(left, until - context.clock() + 0.001))
             job = await self._job_by_id(job.id) or job
         return job
 

@@ -10,7 +10,7 @@ from qpud.core import verbs
 from qpud.core.errors import BadRequest, Conflict, Unavailable
 from qpud.core.identity import Identity, require_admin
 from qpud.core.job import JobState
-from qpud.core.policy import Policy
+from qpud.core.policy import DriverKind, Policy
 from qpud.core.session import SHARE_UNITS
 from qpud.drivers.base import DeviceSpec, Fault, foresighted
 from qpud.drivers.workers import WorkerFault
@@ -36,13 +36,13 @@ class ResourceVerbs(Verbs):
         """All resources with their state."""
         return [self._view(name) for name in self.policy.resources]
 
-    async def spec(self, resource: str | None) -> DeviceSpec:
-        """The current device spec.
+    async def spec(self, resource: str | None, session_ref: str | None = None) -> DeviceSpec:
+        """The current device spec; of the QPU whose place an emulator takes in that session.
 
         Raises:
             Unavailable: The resource never told it.
         """
-        name = self.resource_name(resource)
+        name = self._played_by(self.resource_name(resource), session_ref)
         spec = self._context.specs.get(name)
         return spec if spec is not None else await self._first_spec(name)
 
@@ -189,6 +189,13 @@ class ResourceVerbs(Verbs):
         await self._context.store.write(operation, lambda _none: self._set_drained(name, reason, is_down=is_down))
         log.info("resource stopped", extra={"resource": name, "by": verb, "user": who.user, "reason": reason})
         return self._view(name)
+
+    def _played_by(self, name: str, session_ref: str | None) -> str:
+        session = None if session_ref is None else self._open_session_of(session_ref)
+        if session is None or session.rehearsal is None or not session.rehearsal.like:
+            return name
+        is_emulator = self.policy.resources[name].driver is DriverKind.EMULATOR
+        return session.rehearsal.like if is_emulator else name
 
     async def _first_spec(self, name: str) -> DeviceSpec:
         """The spec just after the start, when the worker is still loading Pulser."""

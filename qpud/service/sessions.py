@@ -20,7 +20,7 @@ from qpud.core.job import Reason
 from qpud.core.policy import OpenSessions
 from qpud.core.session import SHARE_UNITS, TOKEN_PREFIX, CloseReason, Session
 from qpud.core.slurm import has_ended, job_number
-from qpud.service import admission, slurm
+from qpud.service import admission, rehearsals, slurm
 from qpud.service.base import token_hash
 from qpud.service.ending import EndingVerbs
 from qpud.store import batches, queries
@@ -149,6 +149,7 @@ class SessionVerbs(EndingVerbs):
             for batch in context.book.batches_of_session(session.id):
                 context.book.remove_batch(batch.id)
             self._tokens.pop(session.id, None)
+            context.veils.end_session(session.id)
             self._forget_slurm_job(session)
             context.metrics.sessions(len(context.book.sessions))
             if self.policy.daemon.scheduler_type == "exclusive":  # others wait for its end, not only for its jobs'
@@ -222,9 +223,16 @@ class SessionVerbs(EndingVerbs):
             raise BadRequest(f"user id {ask.user_id} is outside 0 … {_LARGEST_UID}")
         if ask.slurm_job_id is not None and not 0 < len(ask.slurm_job_id) <= 64:
             raise BadRequest("a Slurm job id has 1 … 64 characters")
+        self._check_rehearsal(ask)
         for what, text in (("Slurm job id", ask.slurm_job_id), ("account", ask.account)):
             if not (text or "").isprintable():
                 raise BadRequest(f"the {what} has unprintable characters")
+
+    def _check_rehearsal(self, ask: verbs.OpenSession) -> None:
+        if ask.rehearsal is not None:
+            rehearsals.check_session(self.policy, ask.rehearsal)
+            if ask.for_resource is not None:
+                rehearsals.check_resource(self.policy, ask.rehearsal, self.resource_name(ask.for_resource))
 
     def _new_session(self, user_id: int, terms: slurm.Terms) -> Session:
         ask, now = terms.ask, self._context.clock()
@@ -244,6 +252,7 @@ class SessionVerbs(EndingVerbs):
             last_used_at=now,
             expires_at=terms.expires_at,
             slurm_started_at=terms.started_at,
+            rehearsal=ask.rehearsal,
         )
 
     async def _found(self, user_id: int, terms: slurm.Terms) -> Session | None:
@@ -298,6 +307,7 @@ def _store_grant(transaction: Transaction, *, session: Session, token: bytes | N
 def _same(found: Session, ask: verbs.OpenSession) -> Session:
     same_share = ask.share in (None, found.share)
     same_queue = ask.queue in (None, found.queue)
-    if not (same_share and same_queue):
+    same_rehearsal = ask.rehearsal in (None, found.rehearsal)
+    if not (same_share and same_queue and same_rehearsal):
         raise Conflict("An active session already exists for this scheduler job with different parameters.")
     return found

@@ -22,12 +22,13 @@ from qpud.core.ids import LARGEST_JOB_ID, job_uid
 from qpud.core.job import Job, Reason
 from qpud.core.plan import preempt_mode
 from qpud.core.policy import DriverKind
+from qpud.core.rehearsal import LARGEST_SEED
 from qpud.core.sequence import Facts, check_shots, check_variables, inspect, register_hash
 from qpud.core.session import Session
 from qpud.core.turns import CUTTING
 from qpud.core.verbs import JobRequest
-from qpud.drivers.base import Program
-from qpud.service import admission
+from qpud.drivers.base import DeviceSpec, Program
+from qpud.service import admission, rehearsals
 from qpud.service.base import usable
 from qpud.service.held import HeldVerbs
 from qpud.store import jobs as sql
@@ -57,7 +58,7 @@ class _Known(msgspec.Struct, frozen=True, gc=False):
         return not self.facts.variables and not self.facts.mappable
 
 
-class Accepted(msgspec.Struct, frozen=True):
+class Accepted(msgspec.Struct):
     """A request that passed every check that needs no database."""
 
     ask: JobRequest
@@ -65,6 +66,7 @@ class Accepted(msgspec.Struct, frozen=True):
     resource: str
     reason: Reason
     validated_spec: str | None
+    seconds: float = 0.0  # that the checks of its submission took
 
 
 class SubmitVerbs(HeldVerbs):
@@ -78,6 +80,7 @@ class SubmitVerbs(HeldVerbs):
         # whose job it is, is checked: uuids need to be unlike, not secret, and the system's source costs 9 µs a call
         self._uid_bits = random.Random(secrets.randbits(256))  # noqa: S311
         self._random = random.Random(secrets.randbits(128))  # noqa: S311  seeds of emulations, not secrets
+        self._seeded: dict[str, int] = {}  # jobs so far of the sessions that have a seed
 
     async def submit(
         self, who: Identity, session_ref: str | None, asks: list[JobRequest], key: str | None = None
@@ -104,7 +107,7 @@ class SubmitVerbs(HeldVerbs):
         digest = digest_of(asks) if key is not None else b""
         if key is not None and (earlier := await self._repeated(who, key, digest)):
             return earlier
-        if held := {ask.then_release for ask in asks if ask.then_release is not None}:
+        if held := {ask.then_release for ask in asks if isinstance(ask.then_release, int)}:
             async with AsyncExitStack() as turns:
                 outliving = await self.to_release(turns, who, session, held)
                 return await self._submit_to(outliving, asks, key, digest)
@@ -112,8 +115,9 @@ class SubmitVerbs(HeldVerbs):
 
     async def _submit_to(self, session: Session, asks: list[JobRequest], key: str | None, digest: bytes) -> list[Job]:
         with self._room_for(session, asks) as room:
-            accepted = [await self._accept(ask) for ask in asks]
-            return await self._commit(session, accepted, key, digest, room)
+            accepted = await self._accept_all(session, asks)
+            news = self._new_jobs(session, accepted)
+            return await self._commit(session, accepted, news, key, digest, room)
 
     def foresee(self, sequence: str) -> None:
         """Inspect the sequence of a submission before it is known whose it is.
@@ -131,7 +135,7 @@ class SubmitVerbs(HeldVerbs):
     async def jobs_of_key(self, who: Identity, key: str) -> list[Job]:
         """The jobs of an earlier submission with this key by the same user, as they are now; maybe none."""
         stored = await queries.jobs_of_key(self._context.store, who.user_id, key)
-        return [self._context.book.jobs.get(job.id, job) for job in stored]
+        return [self._as_seen(self._context.book.jobs.get(job.id, job)) for job in stored]
 
     # -- who and whether
     async def _session_for(self, who: Identity, ref: str | None) -> Session:
@@ -159,13 +163,23 @@ class SubmitVerbs(HeldVerbs):
         return room
 
     # -- one job
-    async def _accept(self, ask: JobRequest) -> Accepted:
+    async def _accept_all(self, session: Session, asks: list[JobRequest]) -> list[Accepted]:
+        began = self._context.pulse()
+        accepted = [await self._accept(session, ask) for ask in asks]
+        if session.rehearsal is not None:
+            await self._count_seeded(session)
+        took = self._context.pulse() - began
+        for one in accepted:
+            one.seconds = took
+        return accepted
+
+    async def _accept(self, session: Session, ask: JobRequest) -> Accepted:
         shots = check_shots(ask.shots)
         resource = self.resource_name(ask.resource)
         check_texts(ask)
         program = self._program(ask)
-        self._check_atoms(resource, ask)
-        spec = self._context.specs.get(resource)
+        self._check_place(session, resource, ask)
+        spec = self._spec_for(session, resource)
         if spec is None:  # the resource never told its device: checked when it does
             return Accepted(ask, program, resource, Reason.VALIDATING, None)
         if spec.max_runs is not None and shots > spec.max_runs:
@@ -176,6 +190,17 @@ class SubmitVerbs(HeldVerbs):
         if not verdict.ok:
             raise Invalid(verdict.sentence)
         return Accepted(ask, program, resource, Reason.NONE, spec.hash)
+
+    def _spec_for(self, session: Session, resource: str) -> DeviceSpec | None:
+        asked = session.rehearsal
+        return self._context.specs.get(asked.like if asked is not None and asked.like else resource)
+
+    def _check_place(self, session: Session, resource: str, ask: JobRequest) -> None:
+        asked = session.rehearsal
+        if asked is not None:
+            rehearsals.check_resource(self.policy, asked, resource)
+        if asked is None or asked.emulator is None or not asked.emulator.is_mock:
+            self._check_atoms(resource, ask)
 
     def _check_atoms(self, resource: str, ask: JobRequest) -> None:
         """An emulator takes so many atoms before memory runs out; a simulated QPU falls back to cheaper counts."""
@@ -209,9 +234,15 @@ class SubmitVerbs(HeldVerbs):
 
     # -- all of them
     async def _commit(
-        self, session: Session, accepted: list[Accepted], key: str | None, digest: bytes, room: ExitStack
+        self,
+        session: Session,
+        accepted: list[Accepted],
+        news: list[NewJob],
+        key: str | None,
+        digest: bytes,
+        room: ExitStack,
     ) -> list[Job]:
-        news, texts = self._new_jobs(session, accepted), self._unstored(accepted)
+        texts = self._unstored(accepted)
         jobs = [new.job for new in news]
         submission: Operation[None] = Submission(session_id=session.id, texts=texts, news=news)
         if promises := _promises(accepted, jobs):
@@ -243,10 +274,11 @@ class SubmitVerbs(HeldVerbs):
             raise Conflict(f"job ids are used up: the wire allows {LARGEST_JOB_ID}")
         batch_id = new_uuid() if len(accepted) > 1 else None
         now = context.clock()
-        return [self._new_job(session, one, first + offset, batch_id, now) for offset, one in enumerate(accepted)]
+        jobs = (self._new_job(session, one, first + offset, batch_id, now) for offset, one in enumerate(accepted))
+        return [self._with_seed(session, one, job) for one, job in zip(accepted, jobs, strict=True)]
 
-    def _new_job(self, session: Session, one: Accepted, job_id: int, batch_id: str | None, now: float) -> NewJob:
-        job = Job(
+    def _new_job(self, session: Session, one: Accepted, job_id: int, batch_id: str | None, now: float) -> Job:
+        return Job(
             id=job_id,
             uid=job_uid(job_id, self._uid_bits.getrandbits(90)),
             session_id=session.id,
@@ -262,8 +294,29 @@ class SubmitVerbs(HeldVerbs):
             name=one.ask.name,
             validated_spec=one.validated_spec,
         )
-        seed = self._random.getrandbits(31)
-        return NewJob(job=job, variables=canonical(one.ask.variables), tags=canonical(one.ask.tags), seed=seed)
+
+    def _with_seed(self, session: Session, one: Accepted, job: Job) -> NewJob:
+        variables, tags = canonical(one.ask.variables), canonical(one.ask.tags)
+        seed = self._seed(session, one.ask)
+        return NewJob(job=job, variables=variables, tags=tags, seed=seed, check_seconds=one.seconds)
+
+    def _seed(self, session: Session, ask: JobRequest) -> int:
+        if isinstance(ask.seed, int):
+            return ask.seed
+        if session.rehearsal is None or session.rehearsal.seed is None:
+            return self._random.getrandbits(31)
+        number = self._seeded.get(session.id, 0)
+        self._seeded[session.id] = number + 1
+        return session_seed(session.rehearsal.seed, number)
+
+    async def _count_seeded(self, session: Session) -> None:
+        """Know how many jobs a session with a seed had, also before a restart."""
+        if session.rehearsal is None or session.rehearsal.seed is None or session.id in self._seeded:
+            return
+        open_ones = self._context.book.sessions
+        self._seeded = {known: number for known, number in self._seeded.items() if known in open_ones}
+        number = await queries.number_of_jobs(self._context.store, session.id)
+        self._seeded.setdefault(session.id, number)
 
     def _unstored(self, accepted: list[Accepted]) -> dict[str, str]:
         """Texts by hash of the sequences that may not be committed yet."""
@@ -307,9 +360,14 @@ def _promises(accepted: list[Accepted], jobs: list[Job]) -> dict[int, list[int]]
     """The ids of the jobs after whose ends a Slurm job is to be released, by its number."""
     found: defaultdict[int, list[int]] = defaultdict(list)
     for one, job in zip(accepted, jobs, strict=True):
-        if one.ask.then_release is not None:
+        if isinstance(one.ask.then_release, int):
             found[one.ask.then_release].append(job.id)
     return found
+
+
+def session_seed(seed: int, number: int) -> int:
+    """The seed of a session's job: the n-th job of each session with this seed has the same one."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {number}".encode()).digest()[:4], "big") & LARGEST_SEED
 
 
 def _inspected(text: str) -> _Known:
@@ -346,6 +404,8 @@ def check_digest(transaction: Transaction, user_id: int, key: str, digest: bytes
 
 def check_texts(ask: JobRequest) -> None:
     """Refuse a long name and too many or too long tags. Raises: BadRequest."""
+    if isinstance(ask.seed, int) and not 0 <= ask.seed <= LARGEST_SEED:
+        raise BadRequest(f"seed {ask.seed} is outside 0 … {LARGEST_SEED}")
     if ask.name is not None and len(ask.name) > _LONGEST_NAME:
         raise BadRequest(f"a job name of {len(ask.name)} characters is longer than {_LONGEST_NAME}")
     if len(ask.tags) > 20 or any(len(tag) > _LONGEST_NAME for tag in ask.tags):

@@ -14,7 +14,7 @@ from qpud.core.job import Job, JobState, Reason
 from qpud.core.slices import merge_counts
 from qpud.store.rows import JOB_COLUMNS, insert_rows, to_row
 
-_NEW_COLUMNS = f"{JOB_COLUMNS}, variables, tags, seed"
+_NEW_COLUMNS = f"{JOB_COLUMNS}, variables, tags, seed, check_seconds"
 _INSERT = (
     f"INSERT INTO jobs ({_NEW_COLUMNS}) WITH new ({_NEW_COLUMNS}) AS (VALUES {{rows}}) SELECT * FROM new"  # noqa: S608  constants
     " WHERE EXISTS (SELECT 1 FROM sessions WHERE sessions.id = new.session_id AND closed_at IS NULL)"
@@ -32,11 +32,13 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     variables: str | None
     tags: str | None
     seed: int
+    check_seconds: float = 0.0  # from the request to its acceptance
 
 
 def insert(connection: sqlite3.Connection, news: Sequence[NewJob]) -> int:
     """Store accepted jobs, except those whose session has ended; returns how many are stored."""
-    return insert_rows(connection, _INSERT, [(*to_row(new.job), new.variables, new.tags, new.seed) for new in news])
+    rows = [(*to_row(new.job), new.variables, new.tags, new.seed, new.check_seconds) for new in news]
+    return insert_rows(connection, _INSERT, rows)
 
 
 def insert_sequences(connection: sqlite3.Connection, texts: Sequence[tuple[str, str]]) -> None:

@@ -13,6 +13,7 @@ import msgspec
 
 from qpud.core.batch import Batch, BatchEnd
 from qpud.core.job import Job, JobState, Reason
+from qpud.core.rehearsal import Rehearsal
 from qpud.core.reservations import Reservation
 from qpud.core.session import CloseReason, Hint, Session
 from qpud.core.slices import Slice, SliceState
@@ -64,6 +65,8 @@ def session_from(row: Row) -> Session:
     fields["hint"] = Hint(fields["hint"])
     if fields["close_reason"] is not None:
         fields["close_reason"] = CloseReason(fields["close_reason"])
+    if fields["rehearsal"] is not None:
+        fields["rehearsal"] = msgspec.json.decode(fields["rehearsal"], type=Rehearsal)
     return Session(**fields)
 
 
@@ -98,6 +101,12 @@ def batch_from(row: Row) -> Batch:
     return Batch(**fields)
 
 
-def to_row(value: Job | Session | Slice) -> tuple[Any, ...]:
+def session_row(session: Session) -> tuple[Any, ...]:
+    """The fields of a session in column order; what it rehearses is a JSON text."""
+    *fields, asked = msgspec.structs.astuple(session)
+    return (*fields, None if asked is None else msgspec.json.encode(asked).decode())
+
+
+def to_row(value: Job | Slice) -> tuple[Any, ...]:
     """The fields of a value in column order; enums are strings already."""
     return msgspec.structs.astuple(value)

@@ -219,6 +219,16 @@ CREATE TABLE degradations (
 ) WITHOUT ROWID;
 -- sessions on Slurm's terms
 ALTER TABLE sessions ADD COLUMN qos TEXT;
+-- hybrid: what sessions rehearse, the text of each device spec, how long checks took
+ALTER TABLE sessions ADD COLUMN rehearsal TEXT;
+ALTER TABLE jobs ADD COLUMN check_seconds REAL NOT NULL DEFAULT 0;
+CREATE TABLE specs (
+  hash TEXT PRIMARY KEY,
+  name TEXT NOT NULL,
+  text TEXT NOT NULL,
+  resource TEXT NOT NULL,
+  seen_at REAL NOT NULL
+) WITHOUT ROWID;
 """
 
 MIGRATIONS = (_V1, _V2, _V3, _V4)

@@ -6,14 +6,14 @@ import sqlite3
 
 from qpud.core.errors import Forbidden
 from qpud.core.session import Session
-from qpud.store.rows import SESSION_COLUMNS, marks, to_row
+from qpud.store.rows import SESSION_COLUMNS, marks, session_row
 
 
 def insert(connection: sqlite3.Connection, session: Session) -> None:
     """Store a new session."""
     connection.execute(
         f"INSERT INTO sessions ({SESSION_COLUMNS}) VALUES ({marks(SESSION_COLUMNS)})",  # noqa: S608  constants
-        to_row(session),
+        session_row(session),
     )
 
 

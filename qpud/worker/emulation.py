@@ -2,7 +2,7 @@
 
 Which emulator, as measured (facts/EMULATORS.md §2, one thread): qutip to 13 atoms, state vector (emu-sv) to 18,
 tensor networks (emu-mps) above. All draws come from the job's seed and are shuffled with it, so that counts depend
-neither on where the slices fell nor on a restart. Noiseless.
+neither on where the slices fell nor on a restart. Noiseless, unless a session rehearses a QPU that states its noise.
 """
 
 from __future__ import annotations
@@ -11,22 +11,46 @@ import logging
 import re
 from collections.abc import Callable
 from importlib import metadata
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy
 from pulser import Sequence
 from pulser.backend import BitStrings
 
-from qpud.worker import product
+from qpud.worker import noise, product
 from qpud.worker.sentences import Refusal
 
 QUTIP_ATOMS = 13
+QUTIP_NOISY_ATOMS = 6  # density matrices, or many trajectories
 QUTIP_STATES = 2**14  # with two bases an atom has three levels
 SV_ATOMS = 18
 SV_VECTORS = 60  # state vectors that its Krylov solver holds at its peak
+MOCK_STEP = 50  # ns, with a bond dimension of the user's: 25 s for 20 atoms, where 20 ns take 94 s
 FINE_STEP, COARSE_STEP = 10, 20  # ns; total variation distance 0.0006 and 0.002 at 10 atoms
 FINE_ATOMS = 16
+MOCKS = {
+    "product": "independent atoms without interaction: not physics",
+    "random": "a fair coin for each atom: not physics",
+}
 PACKAGES = {"qutip": "pulser-simulation", "sv": "emu-sv", "mps": "emu-mps", "product": "numpy", "random": "numpy"}
+
+
+class Order(NamedTuple):
+    """What is to be drawn, and how."""
+
+    shots: int
+    seed: int
+    noise: Any  # Pulser's NoiseModel, None: noiseless
+    bond_dim: int | None
+    progress: Callable[[float], None]
+
+    def bitstrings(self) -> BitStrings:
+        """The observable of emu-sv and emu-mps, which draw for each trajectory."""
+        return _bitstrings(noise.shots_per_trajectory(self.noise, self.shots))
+
+    def noise_settings(self) -> dict[str, Any]:
+        """For their configurations."""
+        return noise.settings(self.noise, self.shots)
 
 
 class Shots:
@@ -60,24 +84,39 @@ def evolve(
         sequence: From `programs.load`.
         shots: Of the whole job.
         seed: Of the job; any integer.
-        options: `emulator` forces one, `memory` in bytes bounds emu-sv.
+        options: `emulator` forces one, `memory` in bytes bounds emu-sv, `bond_dim` emu-mps; `noise`: the device's own.
         progress: Called with the fraction done, by emu-sv and emu-mps.
 
     Returns:
-        The shots and the provenance: emulator and version.
+        The shots and the provenance: emulator and version, and what is not physics about it.
 
     Raises:
         Refusal: No emulator fits.
     """
     seed = seed % 2**32
-    emulator = options.get("emulator") or choose(sequence, options.get("memory") or 0)
+    model = noise.of_device(sequence) if options.get("noise") else None
+    emulator = options.get("emulator") or choose(sequence, options.get("memory") or 0, is_noisy=model is not None)
     if emulator not in _RUN:
         raise Refusal(f"there is no emulator {emulator!r}, known are {', '.join(_RUN)}")
-    counts = _RUN[emulator](sequence, shots, seed, progress)
-    return Shots(counts, seed), {"emulator": emulator, **_version(emulator)}
+    order = Order(shots=shots, seed=seed, noise=model, bond_dim=options.get("bond_dim"), progress=progress)
+    counts = noise.run(sequence, model, emulator, seed, lambda: _RUN[emulator](sequence, order))
+    told = {"emulator": emulator, **_version(emulator), **_warnings(emulator, order)}
+    if options.get("noise") and emulator not in MOCKS:
+        told["noise"] = noise.words(sequence, model)
+    return Shots(noise.exactly(counts, shots, seed), seed), told
 
 
-def choose(sequence: Sequence, memory: int) -> str:
+def _warnings(emulator: str, order: Order) -> dict[str, str]:
+    """What keeps the counts from being physics; nobody shall take them for it."""
+    if emulator in MOCKS:
+        return {"mock": MOCKS[emulator]}
+    if order.bond_dim is None:
+        return {}
+    warning = "truncated tensor network: shapes and times are right, the distribution is not converged"
+    return {"bond_dim": str(order.bond_dim), "step": f"{_mps_step(order)} ns", "warning": warning}
+
+
+def choose(sequence: Sequence, memory: int, *, is_noisy: bool = False) -> str:
     """The emulator for a sequence within `memory` bytes (0: unlimited). Raises: Refusal."""
     atoms, bases = len(sequence.register.qubit_ids), sequence.get_addressed_bases()
     if len(bases) > 1 or "digital" in bases:
@@ -85,7 +124,7 @@ def choose(sequence: Sequence, memory: int) -> str:
         if levels**atoms > QUTIP_STATES:
             raise Refusal(f"{atoms} atoms in the bases {' and '.join(bases)} are too many to emulate")
         return "qutip"
-    if atoms <= QUTIP_ATOMS:
+    if atoms <= (QUTIP_NOISY_ATOMS if is_noisy else QUTIP_ATOMS):
         return "qutip"
     if "XY" in bases or atoms > SV_ATOMS or 0 < memory < _sv_bytes(atoms):
         return "mps"
@@ -96,39 +135,40 @@ def _sv_bytes(atoms: int) -> int:
     return int(2**atoms) * 16 * SV_VECTORS
 
 
-def _qutip(sequence: Sequence, shots: int, seed: int, _progress: Callable[[float], None]) -> dict[str, int]:
+def _qutip(sequence: Sequence, order: Order) -> dict[str, int]:
     from pulser_simulation import QutipBackendV2, QutipConfig
 
-    numpy.random.seed(seed)
-    return _final(QutipBackendV2, sequence, QutipConfig(observables=[_bitstrings(shots)]))
+    config = QutipConfig(observables=[_bitstrings(order.shots)], **noise.settings(order.noise, order.shots))
+    return _final(QutipBackendV2, sequence, config)
 
 
-def _state_vector(sequence: Sequence, shots: int, seed: int, progress: Callable[[float], None]) -> dict[str, int]:
+def _state_vector(sequence: Sequence, order: Order) -> dict[str, int]:
     import torch
     from emu_sv import SVBackend, SVConfig
 
-    torch.manual_seed(seed)
-    config = SVConfig(observables=[_bitstrings(shots)], dt=_step(sequence), gpu=False)
-    with _StepsOf(progress):
+    torch.manual_seed(order.seed)
+    config = SVConfig(observables=[order.bitstrings()], dt=_step(sequence), gpu=False, **order.noise_settings())
+    with _StepsOf(order.progress):
         return _final(SVBackend, sequence, config)
 
 
-def _tensor_network(sequence: Sequence, shots: int, seed: int, progress: Callable[[float], None]) -> dict[str, int]:
+def _tensor_network(sequence: Sequence, order: Order) -> dict[str, int]:
     import torch
     from emu_mps import MPSBackend, MPSConfig
 
     if len(sequence.register.qubit_ids) < 2:
         raise Refusal("emu-mps needs at least 2 atoms")
-    torch.manual_seed(seed)
+    torch.manual_seed(order.seed)
     config = MPSConfig(  # reordering costs 3 to 6 s per run; the bond dimension bounds time and memory
-        observables=[_bitstrings(shots)],
-        dt=COARSE_STEP,
-        precision=1e-5,
-        max_bond_dim=128,
+        observables=[order.bitstrings()],
+        dt=_mps_step(order),
+        precision=1e-5 if order.bond_dim is None else 1e-3,
+        max_bond_dim=order.bond_dim or 128,
         optimize_qubit_ordering=False,
         gpu=False,
+        **order.noise_settings(),
     )
-    with _StepsOf(progress):
+    with _StepsOf(order.progress):
         return _final(MPSBackend, sequence, config)
 
 
@@ -144,15 +184,19 @@ def _step(sequence: Sequence) -> int:
     return FINE_STEP if len(sequence.register.qubit_ids) <= FINE_ATOMS else COARSE_STEP
 
 
-def _product(sequence: Sequence, shots: int, seed: int, _progress: Callable[[float], None]) -> dict[str, int]:
-    return product.draw(product.excitations(sequence), shots, seed)
+def _mps_step(order: Order) -> int:
+    return COARSE_STEP if order.bond_dim is None else MOCK_STEP
 
 
-def _random(sequence: Sequence, shots: int, seed: int, _progress: Callable[[float], None]) -> dict[str, int]:
-    return product.draw(numpy.full(len(sequence.register.qubit_ids), 0.5), shots, seed)
+def _product(sequence: Sequence, order: Order) -> dict[str, int]:
+    return product.draw(product.excitations(sequence), order.shots, order.seed)
 
 
-_RUN: dict[str, Callable[[Sequence, int, int, Callable[[float], None]], dict[str, int]]] = {
+def _random(sequence: Sequence, order: Order) -> dict[str, int]:
+    return product.draw(numpy.full(len(sequence.register.qubit_ids), 0.5), order.shots, order.seed)
+
+
+_RUN: dict[str, Callable[[Sequence, Order], dict[str, int]]] = {
     "qutip": _qutip,
     "sv": _state_vector,
     "mps": _tensor_network,

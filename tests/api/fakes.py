@@ -276,7 +276,7 @@ class FakeService(FakeBatches):
             drained_reason=self.drained,
         )
 
-    async def spec(self, resource: str | None) -> DeviceSpec:
+    async def spec(self, resource: str | None, session_ref: str | None = None) -> DeviceSpec:
         self.resource_name(resource)
         return DeviceSpec(name="FRESNEL", text=SPEC_TEXT, hash="ab", max_runs=2000)
 

@@ -1,4 +1,4 @@
-"""Three ways of sharing a QPU on a real cluster (packaging/slurm/examples), and what a job that gives nodes back keeps."""
+"""Three ways of sharing a QPU on a real cluster (packaging/slurm/examples), and what a job that shrinks keeps."""
 
 from __future__ import annotations
 
