@@ -13,6 +13,13 @@ from qpud.core.errors import Invalid
 from qpud.core.policy import AuthType, DriverKind, OpenSessions, Policy, ResourcePolicy, TcpListen, UnixListen
 from qpud.core.schedulers import BUILT_IN
 
+NEEDED = {
+    DriverKind.PASQAL_QPU: ("Url",),
+    DriverKind.PASQAL_CLOUD: ("Url", "ProjectId", "DeviceType"),
+}
+"""The keys without which a driver cannot work."""
+LOGIN = ("AuthUrl", "CredentialsFile")
+"""What a resource of the cloud needs besides, if it has no TokenFile."""
 _SHELL_NAME = re.compile(r"^[A-Za-z_]\w*$", re.ASCII)
 
 
@@ -44,7 +51,7 @@ def check_policy(policy: Policy, sections: list[Section], findings: Findings) ->
     _check_partitions(policy, written, findings)
     for resource in policy.resources.values():
         section = written.get(("resource", resource.name))
-        if section and resource.driver is DriverKind.PASQAL_QPU:
+        if section and resource.driver in NEEDED:
             _check_qpu(resource, section, findings)
 
 
@@ -85,13 +92,21 @@ def _check_partitions(policy: Policy, written: dict[tuple[str, str], Section], f
 
 
 def _check_qpu(resource: ResourcePolicy, section: Section, findings: Findings) -> None:
-    if not section.entries.get("url"):
-        _Place(section, "Url", "").complain(findings, f"is missing, Driver = {resource.driver} needs it")
-    elif resource.url is None and not section.entries["url"].value:
-        _Place(section, "Url", "").complain(findings, f"is empty, Driver = {resource.driver} needs it")
+    for key in NEEDED[resource.driver]:
+        _check_needed(resource, section, key, findings)
+    if resource.driver is DriverKind.PASQAL_CLOUD and resource.token_file is None:
+        for key in LOGIN:
+            _check_needed(resource, section, key, findings)
     if resource.poll_min > resource.poll_max:
         place = _Place(section, "PollMin", write_duration(resource.poll_min))
         place.complain(findings, f"is above PollMax = {write_duration(resource.poll_max)}")
+
+
+def _check_needed(resource: ResourcePolicy, section: Section, key: str, findings: Findings) -> None:
+    entry = section.entries.get(key.lower())
+    if entry is None or not entry.value:
+        problem = "is missing" if entry is None else "is empty"
+        _Place(section, key, "").complain(findings, f"{problem}, Driver = {resource.driver} needs it")
 
 
 def warnings(policy: Policy) -> list[str]:

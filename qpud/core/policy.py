@@ -86,6 +86,7 @@ class DriverKind(enum.StrEnum):
     EMULATOR = "emulator"
     SIMULATED = "simulated"
     PASQAL_QPU = "pasqal-qpu"
+    PASQAL_CLOUD = "pasqal-cloud"
 
 
 class Counts(enum.StrEnum):
@@ -137,6 +138,9 @@ class Key(msgspec.Struct, frozen=True):
 EMULATOR = (DriverKind.EMULATOR,)
 SIMULATED = (DriverKind.SIMULATED,)
 PASQAL_QPU = (DriverKind.PASQAL_QPU,)
+PASQAL_CLOUD = (DriverKind.PASQAL_CLOUD,)
+PASQAL = PASQAL_QPU + PASQAL_CLOUD
+"""The drivers that speak to an API over HTTP."""
 IN_WORKER = EMULATOR + SIMULATED
 """The drivers that may run emulations in the worker."""
 
@@ -366,7 +370,9 @@ class ResourcePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """A section [resource NAME]: a QPU or an emulator. Keys of other drivers are refused by the config reader."""
 
     name: str
-    driver: Annotated[DriverKind, Key("What speaks to it: emulator, simulated or pasqal-qpu", restart=True)]
+    driver: Annotated[
+        DriverKind, Key("What speaks to it: emulator, simulated, pasqal-qpu or pasqal-cloud", restart=True)
+    ]
     device: Annotated[
         str,
         Key(
@@ -378,10 +384,10 @@ class ResourcePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     shot_rate: Annotated[
         float,
         Key(
-            "Shots per QPU second; for pasqal-qpu the first guess, then measured",
+            "Shots per QPU second; of a real QPU the first guess, then measured",
             above=0,
             at_most=1e9,
-            drivers=SIMULATED + PASQAL_QPU,
+            drivers=SIMULATED + PASQAL,
             restart=True,
         ),
     ] = 1.0
@@ -440,15 +446,39 @@ class ResourcePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     url: Annotated[
         str | None,
         Key(
-            "Its API: http://[user:password@]host:port[/prefix]; required",
+            "Its API: http://[user:password@]host:port[/prefix], https://apis.pasqal.cloud/core-fast; required",
             unit=Unit.URL,
-            drivers=PASQAL_QPU,
+            drivers=PASQAL,
             restart=True,
         ),
     ] = None
     token_file: Annotated[
         Path | None,
-        Key("File with the Bearer token of its API; empty: none", drivers=PASQAL_QPU, restart=True),
+        Key("File with the Bearer token of its API; empty: none", drivers=PASQAL, restart=True),
+    ] = None
+    auth_url: Annotated[
+        str | None,
+        Key(
+            "Where its tokens come from, with CredentialsFile: https://pasqal.eu.auth0.com/oauth/token",
+            unit=Unit.URL,
+            drivers=PASQAL_CLOUD,
+            restart=True,
+        ),
+    ] = None
+    credentials_file: Annotated[
+        Path | None,
+        Key(
+            "File, mode 600, with username and password or client_id and client_secret, as lines: name = value",
+            drivers=PASQAL_CLOUD,
+            restart=True,
+        ),
+    ] = None
+    project_id: Annotated[
+        str | None, Key("Project of the cloud that pays; required", drivers=PASQAL_CLOUD, restart=True)
+    ] = None
+    device_type: Annotated[
+        str | None,
+        Key("Device of the cloud: FRESNEL, EMU_MPS…; required", drivers=PASQAL_CLOUD, restart=True),
     ] = None
     request_timeout: Annotated[
         float,
@@ -456,15 +486,15 @@ class ResourcePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             "A request without an answer is given up after this",
             unit=Unit.SECONDS,
             above=0,
-            drivers=PASQAL_QPU,
+            drivers=PASQAL,
             restart=True,
         ),
     ] = 10.0
     poll_min: Annotated[
-        float, Key("Shortest pause between two polls", unit=Unit.SECONDS, above=0, drivers=PASQAL_QPU, restart=True)
+        float, Key("Shortest pause between two polls", unit=Unit.SECONDS, above=0, drivers=PASQAL, restart=True)
     ] = 0.2
     poll_max: Annotated[
-        float, Key("Longest pause between two polls", unit=Unit.SECONDS, above=0, drivers=PASQAL_QPU, restart=True)
+        float, Key("Longest pause between two polls", unit=Unit.SECONDS, above=0, drivers=PASQAL, restart=True)
     ] = 30.0
 
 
