@@ -16,6 +16,7 @@ from qpud.core.schedulers import BUILT_IN
 NEEDED = {
     DriverKind.PASQAL_QPU: ("Url",),
     DriverKind.PASQAL_CLOUD: ("Url", "ProjectId", "DeviceType"),
+    DriverKind.QRMI: ("QrmiType",),
 }
 """The keys without which a driver cannot work."""
 LOGIN = ("AuthUrl", "CredentialsFile")

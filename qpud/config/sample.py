@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from qpud.config.show import sections_of, written_settings
-from qpud.core.policy import AccountPolicy, DriverKind, Policy, ResourcePolicy, UserPolicy, default_policy
+from qpud.core.policy import AccountPolicy, DriverKind, Policy, QrmiType, ResourcePolicy, UserPolicy, default_policy
 
 _INTRODUCTION = """\
 # qpud.conf: the policy of qpud, the scheduler between Slurm and a quantum processor.
@@ -49,7 +49,13 @@ _CLOUD = ResourcePolicy(
     project_id="00000000-0000-0000-0000-000000000000",
     device_type="FRESNEL",
 )
-_REAL = (_QPU, _CLOUD)
+_QRMI = ResourcePolicy(
+    name="ibm_torino",
+    driver=DriverKind.QRMI,
+    qrmi_type=QrmiType.IBM_QUANTUM_COMPUTE_SERVICE,
+    qrmi_environment_file=Path("/etc/qpud/ibm_torino"),
+)
+_REAL = (_QPU, _CLOUD, _QRMI)
 _ACCOUNT = AccountPolicy(name="chem")
 _USER = UserPolicy(name="alice")
 _EXAMPLES = (*_REAL, _ACCOUNT, _USER)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qpud.drivers.base import SliceRequest, Unreachable
+from qpud.drivers.base import SliceRequest, Undecided, Unreachable
 from qpud.drivers.cloud import CloudClient, batch_path
 from qpud.drivers.cloud_batch import CloudBatch, read_batch
 from qpud.drivers.exchange import Answer
@@ -73,8 +73,9 @@ class Finder:
                 return None
             offset = MOST if end is None else end
         why = "it shows batches without tags" if nameless else f"it is not among {MOST} batches"
-        raise Unreachable(
-            f"resource {self._name}: nobody can tell whether it has slice {tag}, as {why}; look there for that tag"
+        raise Undecided(
+            f"resource {self._name}: nobody can tell whether it has slice {tag}, as {why}; look there for that tag, "
+            "and cancel the job here if it must not wait"
         )
 
     def _entries(self, answer: Answer) -> list[Any]:

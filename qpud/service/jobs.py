@@ -95,6 +95,7 @@ class JobVerbs(EndingVerbs):
         return verbs.Result(
             job=self._explained(job),
             counts=await queries.counts_so_far(store, job.id),
+            result=await queries.raw_result(store, job.id),
             message=texts.message,
             spec_hash=spec_hash or job.validated_spec,
             seed=texts.seed,

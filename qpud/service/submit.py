@@ -28,6 +28,7 @@ from qpud.core.verbs import JobRequest
 from qpud.drivers.base import Program
 from qpud.service import admission
 from qpud.service.base import Verbs, usable
+from qpud.service.payloads import payload_program
 from qpud.store import jobs as sql
 from qpud.store import queries
 from qpud.store.jobs import NewJob, canonical
@@ -154,19 +155,28 @@ class SubmitVerbs(Verbs):
         shots = check_shots(ask.shots)
         resource = self.resource_name(ask.resource)
         check_texts(ask)
-        program = self._program(ask)
-        self._check_atoms(resource, ask)
+        program = self._program_for(resource, ask)
         spec = self._context.specs.get(resource)
         if spec is None:  # the resource never told its device: checked when it does
             return Accepted(ask, program, resource, Reason.VALIDATING, None)
         if spec.max_runs is not None and shots > spec.max_runs:
             raise Invalid(f"{shots} shots exceed max_runs {spec.max_runs} of {resource}'s device {spec.name}")
+        if self.policy.resources[resource].is_opaque:
+            return Accepted(ask, program, resource, Reason.NONE, spec.hash)
         verdict = await self._context.validator.within(self.policy.daemon.validation_wait, program, shots, spec)
         if verdict is None:
             return Accepted(ask, program, resource, Reason.VALIDATING, None)
         if not verdict.ok:
             raise Invalid(verdict.sentence)
         return Accepted(ask, program, resource, Reason.NONE, spec.hash)
+
+    def _program_for(self, resource: str, ask: JobRequest) -> Program:
+        policy = self.policy.resources[resource]
+        if policy.is_opaque:
+            return payload_program(policy, ask)
+        program = self._program(ask)
+        self._check_atoms(resource, ask)
+        return program
 
     def _check_atoms(self, resource: str, ask: JobRequest) -> None:
         """An emulator takes so many atoms before memory runs out; a simulated QPU falls back to cheaper counts."""

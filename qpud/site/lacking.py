@@ -40,7 +40,12 @@ def _of_slurm(daemon: DaemonPolicy) -> list[str]:
 
 
 def _of(resource: ResourcePolicy) -> list[str]:
-    files = {"TokenFile": resource.token_file, "CredentialsFile": resource.credentials_file}
+    files = {
+        "TokenFile": resource.token_file,
+        "CredentialsFile": resource.credentials_file,
+        "QrmiPython": resource.qrmi_python,
+        "QrmiEnvironmentFile": resource.qrmi_environment_file,
+    }
     return [
         f"{key} = {path} of resource {resource.name}: there is no such file."
         for key, path in files.items()

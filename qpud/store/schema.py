@@ -192,6 +192,8 @@ CREATE INDEX batches_user ON batches (user_id, opened_at);
 CREATE INDEX batches_open ON batches (session_id) WHERE closed_at IS NULL;
 CREATE INDEX batches_key ON batches (user_id, key, opened_at) WHERE key IS NOT NULL;
 CREATE INDEX jobs_batch ON jobs (batch_id, id) WHERE batch_id IS NOT NULL;
+-- results of opaque programs, as they came
+ALTER TABLE slices ADD COLUMN result TEXT;
 """
 
 MIGRATIONS = (_V1, _V2, _V3, _V4)

@@ -21,7 +21,7 @@ FILE = Path(__file__).parents[2] / "etc" / "qpud.conf"
 TEXT = FILE.read_text()
 UNCOMMENTED = re.sub(r"^#(?=\S)", "", TEXT, flags=re.MULTILINE)
 KINDS: list[Kind] = [DaemonPolicy, QueuePolicy, ResourcePolicy, AccountPolicy, UserPolicy]
-REAL = ("QPU", "CLOUD")
+REAL = ("QPU", "CLOUD", "ibm_torino")
 HEADINGS = ["qpud", "queue", "resource", "account", "user"]
 
 

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import json
 import random
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -128,6 +129,10 @@ class ProductWorkers:
         self.evolved: list[int] = []
         self.emulators: list[str] = []
         self._drawn: dict[int, list[str]] = {}
+
+    @property
+    def python(self) -> Path:
+        return Path(sys.executable)
 
     async def open(self) -> None:
         return
