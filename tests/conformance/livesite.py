@@ -56,6 +56,14 @@ def in_cloud(url: str, credentials: Path, name: str = "FRESNEL") -> str:
     )
 
 
+def through_qrmi(kind: str, python: Path, environment: Path, name: str = "FRESNEL") -> str:
+    """A resource that the package qrmi reaches; `environment` holds its variables."""
+    return (
+        f"[resource {name}]\nDriver = qrmi\nQrmiType = {kind}\nQrmiPython = {python}\n"
+        f"QrmiEnvironmentFile = {environment}\nShotRate = 4\nPollMax = 1\nRequestTimeout = 20\n"
+    )
+
+
 class DaemonFailed(Exception):
     """The daemon did not start, did not stop, or left something behind; the message ends with its log."""
 
