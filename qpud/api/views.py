@@ -107,6 +107,7 @@ def result_view(result: verbs.Result, names: Names, forecast: verbs.Forecast | N
     return wire.ResultView(
         job=job_view(result.job, names, forecast),
         counts=result.counts,
+        result=result.result,
         message=result.message,
         sequence_hash=result.job.sequence_hash,
         spec_hash=result.spec_hash,

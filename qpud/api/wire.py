@@ -292,10 +292,14 @@ class SliceLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ResultView(msgspec.Struct, frozen=True, kw_only=True):
-    """Counts so far and where they come from. Character i of a key is atom i in register order, 1 = Rydberg."""
+    """Counts so far and where they come from. Character i of a key is atom i in register order, 1 = Rydberg.
+
+    `result` is null, but of programs that are not Pulser's: the text that the resource gave, and no counts.
+    """
 
     job: JobView
     counts: dict[str, int]
+    result: str | None
     message: str
     sequence_hash: str
     spec_hash: str | None

@@ -9,7 +9,7 @@ from qpud.cli.tables import bars, duration, fields, terminal_columns
 
 
 def result_text(result: dict[str, Any], everything: bool = False) -> str:
-    """The counts of a job as a bar chart above its provenance.
+    """The counts of a job as a bar chart above its provenance; a result that is no counts as it came.
 
     Args:
         result: The API's answer.
@@ -18,7 +18,8 @@ def result_text(result: dict[str, Any], everything: bool = False) -> str:
     counts: dict[str, int] = result.get("counts") or {}
     most = len(counts) if everything else 16
     chart = bars(counts, terminal_columns() or 80, most) if counts else ""
-    return "\n\n".join(part for part in (_headline(result), chart, fields(_origin(result))) if part)
+    raw: str = result.get("result") or ""
+    return "\n\n".join(part for part in (_headline(result), chart, raw, fields(_origin(result))) if part)
 
 
 def _headline(result: dict[str, Any]) -> str:

@@ -37,6 +37,14 @@ _OURS = {
 """Options of srun that would break the worker, and why."""
 _LICENCE = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.@/-]*:[1-9][0-9]{0,8}\Z")
 _PARTITION = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
+NEEDED = {
+    DriverKind.PASQAL_QPU: ("Url",),
+    DriverKind.PASQAL_CLOUD: ("Url", "ProjectId", "DeviceType"),
+    DriverKind.QRMI: ("QrmiType",),
+}
+"""The keys without which a driver cannot work."""
+LOGIN = ("AuthUrl", "CredentialsFile")
+"""What a resource of the cloud needs besides, if it has no TokenFile."""
 _SHELL_NAME = re.compile(r"^[A-Za-z_]\w*$", re.ASCII)
 
 
@@ -70,7 +78,7 @@ def check_policy(policy: Policy, sections: list[Section], findings: Findings) ->
         section = written.get(("resource", resource.name))
         if section:
             _check_shown(resource, section, findings)
-        if section and resource.driver is DriverKind.PASQAL_QPU:
+        if section and resource.driver in NEEDED:
             _check_qpu(resource, section, findings)
         elif section and resource.driver is DriverKind.EMULATOR:
             _check_launcher(resource, section, findings)
@@ -127,10 +135,11 @@ def _check_shown(resource: ResourcePolicy, section: Section, findings: Findings)
 
 
 def _check_qpu(resource: ResourcePolicy, section: Section, findings: Findings) -> None:
-    if not section.entries.get("url"):
-        _Place(section, "Url", "").complain(findings, f"is missing, Driver = {resource.driver} needs it")
-    elif resource.url is None and not section.entries["url"].value:
-        _Place(section, "Url", "").complain(findings, f"is empty, Driver = {resource.driver} needs it")
+    for key in NEEDED[resource.driver]:
+        _check_needed(resource, section, key, findings)
+    if resource.driver is DriverKind.PASQAL_CLOUD and resource.token_file is None:
+        for key in LOGIN:
+            _check_needed(resource, section, key, findings)
     if resource.poll_min > resource.poll_max:
         place = _Place(section, "PollMin", write_duration(resource.poll_min))
         place.complain(findings, f"is above PollMax = {write_duration(resource.poll_max)}")
@@ -151,6 +160,13 @@ def _check_launcher(resource: ResourcePolicy, section: Section, findings: Findin
         if name in _OURS:
             place = _Place(section, "LauncherOptions", resource.launcher_options or "")
             place.complain(findings, f"holds {name}, and {_OURS[name]}")
+
+
+def _check_needed(resource: ResourcePolicy, section: Section, key: str, findings: Findings) -> None:
+    entry = section.entries.get(key.lower())
+    if entry is None or not entry.value:
+        problem = "is missing" if entry is None else "is empty"
+        _Place(section, key, "").complain(findings, f"{problem}, Driver = {resource.driver} needs it")
 
 
 def warnings(policy: Policy) -> list[str]:

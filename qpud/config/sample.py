@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import sys
 import textwrap
+from pathlib import Path
 
 import msgspec
 
 from qpud.config.show import sections_of, written_settings
-from qpud.core.policy import AccountPolicy, DriverKind, Policy, ResourcePolicy, UserPolicy, default_policy
+from qpud.core.policy import AccountPolicy, DriverKind, Policy, QrmiType, ResourcePolicy, UserPolicy, default_policy
 
 _INTRODUCTION = """\
 # qpud.conf: the policy of qpud, the scheduler between Slurm and a quantum processor.
@@ -39,9 +40,25 @@ _ACCOUNTS = """\
 """
 
 _QPU = ResourcePolicy(name="QPU", driver=DriverKind.PASQAL_QPU, url="http://10.0.0.5:8000")
+_CLOUD = ResourcePolicy(
+    name="CLOUD",
+    driver=DriverKind.PASQAL_CLOUD,
+    url="https://apis.pasqal.cloud/core-fast",
+    auth_url="https://pasqal.eu.auth0.com/oauth/token",
+    credentials_file=Path("/etc/qpud/pasqal-cloud"),
+    project_id="00000000-0000-0000-0000-000000000000",
+    device_type="FRESNEL",
+)
+_QRMI = ResourcePolicy(
+    name="ibm_torino",
+    driver=DriverKind.QRMI,
+    qrmi_type=QrmiType.IBM_QUANTUM_COMPUTE_SERVICE,
+    qrmi_environment_file=Path("/etc/qpud/ibm_torino"),
+)
+_REAL = (_QPU, _CLOUD, _QRMI)
 _ACCOUNT = AccountPolicy(name="chem")
 _USER = UserPolicy(name="alice")
-_EXAMPLES = (_QPU, _ACCOUNT, _USER)
+_EXAMPLES = (*_REAL, _ACCOUNT, _USER)
 
 
 def sample() -> str:
@@ -57,7 +74,7 @@ def sample() -> str:
 def _with_examples(policy: Policy) -> Policy:
     return msgspec.structs.replace(
         policy,
-        resources={**policy.resources, _QPU.name: _QPU},
+        resources={**policy.resources, **{one.name: one for one in _REAL}},
         accounts={_ACCOUNT.name: _ACCOUNT},
         users={_USER.name: _USER},
     )

@@ -46,7 +46,7 @@ class Pace:
 
     def learn(self, outcome: Outcome) -> None:
         """Take an ended slice into account; the first one replaces the guess."""
-        shots = sum(outcome.counts.values())
+        shots = outcome.shots
         seconds = outcome.qpu_seconds - outcome.setup_seconds
         if shots and seconds > 0:
             self._learn_rate(seconds / shots)

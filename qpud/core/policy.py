@@ -94,6 +94,25 @@ class DriverKind(enum.StrEnum):
     EMULATOR = "emulator"
     SIMULATED = "simulated"
     PASQAL_QPU = "pasqal-qpu"
+    PASQAL_CLOUD = "pasqal-cloud"
+    QRMI = "qrmi"
+
+
+class QrmiType(enum.StrEnum):
+    """The kinds of resources that the package qrmi knows, in its own words."""
+
+    PASQAL_LOCAL = "pasqal-local"
+    PASQAL_CLOUD = "pasqal-cloud"
+    IBM_QUANTUM_SYSTEM = "ibm-quantum-system"
+    IBM_QUANTUM_COMPUTE_SERVICE = "ibm-quantum-compute-service"
+    QISKIT_RUNTIME_SERVICE = "qiskit-runtime-service"
+    IQM_SERVER = "iqm-server"
+    ALICE_BOB_FELIS = "alice-bob-felis"
+    OQTOPUS = "oqtopus"
+
+
+PULSER_TYPES = frozenset({QrmiType.PASQAL_LOCAL, QrmiType.PASQAL_CLOUD})
+"""Those that take Pulser's sequences and give counts."""
 
 
 class Counts(enum.StrEnum):
@@ -145,6 +164,12 @@ class Key(msgspec.Struct, frozen=True):
 EMULATOR = (DriverKind.EMULATOR,)
 SIMULATED = (DriverKind.SIMULATED,)
 PASQAL_QPU = (DriverKind.PASQAL_QPU,)
+PASQAL_CLOUD = (DriverKind.PASQAL_CLOUD,)
+PASQAL = PASQAL_QPU + PASQAL_CLOUD
+"""The drivers that speak to an API over HTTP themselves."""
+QRMI = (DriverKind.QRMI,)
+REAL = PASQAL + QRMI
+"""The drivers of QPUs that are elsewhere: they are polled."""
 IN_WORKER = EMULATOR + SIMULATED
 """The drivers that may run emulations in the worker."""
 
@@ -393,7 +418,9 @@ class ResourcePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         tuple[str, ...],
         Key("With SlurmControl: partitions that are DOWN while all resources that list them are drained or down"),
     ] = ()
-    driver: Annotated[DriverKind, Key("What speaks to it: emulator, simulated or pasqal-qpu", restart=True)]
+    driver: Annotated[
+        DriverKind, Key("What speaks to it: emulator, simulated, pasqal-qpu, pasqal-cloud or qrmi", restart=True)
+    ]
     device: Annotated[
         str,
         Key(
@@ -405,10 +432,10 @@ class ResourcePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     shot_rate: Annotated[
         float,
         Key(
-            "Shots per QPU second; for pasqal-qpu the first guess, then measured",
+            "Shots per QPU second; of a real QPU the first guess, then measured",
             above=0,
             at_most=1e9,
-            drivers=SIMULATED + PASQAL_QPU,
+            drivers=SIMULATED + REAL,
             restart=True,
         ),
     ] = 1.0
@@ -516,15 +543,61 @@ class ResourcePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     url: Annotated[
         str | None,
         Key(
-            "Its API: http://[user:password@]host:port[/prefix]; required",
+            "Its API: http://[user:password@]host:port[/prefix], https://apis.pasqal.cloud/core-fast; required",
             unit=Unit.URL,
-            drivers=PASQAL_QPU,
+            drivers=PASQAL,
             restart=True,
         ),
     ] = None
     token_file: Annotated[
         Path | None,
-        Key("File with the Bearer token of its API; empty: none", drivers=PASQAL_QPU, restart=True),
+        Key("File with the Bearer token of its API; empty: none", drivers=PASQAL, restart=True),
+    ] = None
+    auth_url: Annotated[
+        str | None,
+        Key(
+            "Where its tokens come from, with CredentialsFile: https://pasqal.eu.auth0.com/oauth/token",
+            unit=Unit.URL,
+            drivers=PASQAL_CLOUD,
+            restart=True,
+        ),
+    ] = None
+    credentials_file: Annotated[
+        Path | None,
+        Key(
+            "File, mode 600, with username and password or client_id and client_secret, as lines: name = value",
+            drivers=PASQAL_CLOUD,
+            restart=True,
+        ),
+    ] = None
+    project_id: Annotated[
+        str | None, Key("Project of the cloud that pays; required", drivers=PASQAL_CLOUD, restart=True)
+    ] = None
+    device_type: Annotated[
+        str | None,
+        Key("Device of the cloud: FRESNEL, EMU_MPS…; required", drivers=PASQAL_CLOUD, restart=True),
+    ] = None
+    qrmi_type: Annotated[
+        QrmiType | None,
+        Key("Kind of the resource in the words of the package qrmi; required", drivers=QRMI, restart=True),
+    ] = None
+    qrmi_name: Annotated[
+        str | None,
+        Key(
+            "Its name for qrmi: that of a backend, the NAME of NAME_QRMI_…; empty: as here", drivers=QRMI, restart=True
+        ),
+    ] = None
+    qrmi_python: Annotated[
+        Path | None,
+        Key("Interpreter that has the package qrmi; empty: WorkerPython", drivers=QRMI, restart=True),
+    ] = None
+    qrmi_environment_file: Annotated[
+        Path | None,
+        Key(
+            "File, mode 600, with the variables that qrmi reads, as lines: NAME_QRMI_…=value",
+            drivers=QRMI,
+            restart=True,
+        ),
     ] = None
     request_timeout: Annotated[
         float,
@@ -532,16 +605,21 @@ class ResourcePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             "A request without an answer is given up after this",
             unit=Unit.SECONDS,
             above=0,
-            drivers=PASQAL_QPU,
+            drivers=REAL,
             restart=True,
         ),
     ] = 10.0
     poll_min: Annotated[
-        float, Key("Shortest pause between two polls", unit=Unit.SECONDS, above=0, drivers=PASQAL_QPU, restart=True)
+        float, Key("Shortest pause between two polls", unit=Unit.SECONDS, above=0, drivers=REAL, restart=True)
     ] = 0.2
     poll_max: Annotated[
-        float, Key("Longest pause between two polls", unit=Unit.SECONDS, above=0, drivers=PASQAL_QPU, restart=True)
+        float, Key("Longest pause between two polls", unit=Unit.SECONDS, above=0, drivers=REAL, restart=True)
     ] = 30.0
+
+    @property
+    def is_opaque(self) -> bool:
+        """Whether its programs are payloads of another kind than Pulser's: handed on, run whole, never looked into."""
+        return self.qrmi_type is not None and self.qrmi_type not in PULSER_TYPES
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -40,6 +40,7 @@ def checked(outcome: Outcome, shots: int, atoms: int | None = None) -> Outcome:
         outcome,
         state=OutcomeState.FAILED,
         counts={},
+        result=None,
         qpu_seconds=0.0,
         setup_seconds=0.0,
         message=message,
@@ -83,7 +84,7 @@ def after_slice(
         now: Seconds since the epoch.
         charged: QPU seconds that the slice costs the job.
     """
-    shots = sum(outcome.counts.values())
+    shots = outcome.shots
     done, seconds = job.shots_done + shots, job.qpu_seconds + charged
     later = msgspec.structs.replace(job, shots_done=done, qpu_seconds=seconds)
     if later.shots_left == 0:

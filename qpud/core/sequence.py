@@ -107,8 +107,7 @@ def inspect(text: str) -> Facts:
         BadRequest: Not a JSON object, not valid numbers, or nested deeper than MAX_DEPTH.
         Invalid: A document of neither form, with a missing or mistyped field, or with nothing in it.
     """
-    body = _encode(text)
-    _check_depth(body)
+    body = check_depth(text)
     try:
         return _read(body)
     except msgspec.DecodeError as wrong:
@@ -173,10 +172,18 @@ def _encode(text: str) -> bytes:
         raise BadRequest("the sequence is not valid Unicode text") from None
 
 
-def _check_depth(body: bytes) -> None:
-    """Refuse deep nesting at C speed: drop all but brackets, then remove innermost pairs layer by layer."""
+def check_depth(text: str) -> bytes:
+    """The text as bytes, if it is not nested deeper than MAX_DEPTH.
+
+    At C speed: drop all but brackets, then remove innermost pairs layer by layer.
+
+    Raises:
+        BadRequest: It is, or it is no Unicode.
+    """
+    body = _encode(text)
     if _deeper_than_allowed(body) and _deeper_than_allowed(_STRING.sub(b"", body)):
         raise BadRequest(_too_deep())
+    return body
 
 
 def _deeper_than_allowed(body: bytes) -> bool:

@@ -58,7 +58,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     `sum(counts.values())` is the number of shots obtained; it may be less than asked (lost shots: the scheduler
     asks for the rest in a further slice) and is partial or empty when CANCELED or FAILED. More than asked is a
-    fault of the driver.
+    fault of the driver. Of an opaque program, whose result is no counts, `result` is the text as it came and
+    `result_shots` the shots that it stands for; `counts` is empty then.
     """
 
     state: OutcomeState
@@ -70,6 +71,13 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""  # one sentence for the user when not DONE
     transient: bool = False  # FAILED: worth another try (a flooded or restarting resource)
     provenance: dict[str, str] = {}  # driver, emulator, versions
+    result: str | None = None
+    result_shots: int = 0
+
+    @property
+    def shots(self) -> int:
+        """Shots obtained."""
+        return self.result_shots if self.result is not None else sum(self.counts.values())
 
 
 class Charge(msgspec.Struct, frozen=True, kw_only=True):

@@ -126,7 +126,7 @@ def _keeps(book: Book, order: Order, current: Job, flight: Flight, now: float) -
 
 def _shots(book: Book, resource: str, job: Job, shots_for: Callable[[float], int]) -> int:
     order = book.pending[resource]
-    if order.runs_whole:
+    if order.runs_whole or _is_opaque(book, resource):
         return job.shots_left
     session = book.sessions.get(job.session_id)
     # long slices spare set-up, but the nodes of sessions with classical phases would idle through them
@@ -136,10 +136,16 @@ def _shots(book: Book, resource: str, job: Job, shots_for: Callable[[float], int
     return min(job.shots_left, max(1, shots_for(seconds)))
 
 
+def _is_opaque(book: Book, resource: str) -> bool:
+    """Whether its programs cannot be cut into slices."""
+    policy = book.policy.resources.get(resource)
+    return policy is not None and policy.is_opaque
+
+
 def _before_reservations(book: Book, job: Job, shots: int, now: float) -> int:
     """So many shots, or fewer, as end before the next reservation of others begins."""
     outlook = book.outlook(job.resource, now)
-    if outlook is None:
+    if outlook is None or _is_opaque(book, job.resource):
         return shots
     most = shots_before(book, job, outlook.window(book.sessions.get(job.session_id)))
     return shots if most is None else max(1, min(shots, most))
@@ -253,7 +259,7 @@ def charge_of(outcome: Outcome, shots: int, pace: Pace, *, is_cut: bool) -> Char
     Of a slice that was cut, the shots that the resource had made but did not hand over are wasted, with their time;
     if it handed over none, its set-up too.
     """
-    obtained = sum(outcome.counts.values())
+    obtained = outcome.shots
     whole = Charge(shots=obtained, qpu_seconds=outcome.qpu_seconds, setup_seconds=outcome.setup_seconds)
     if not is_cut or obtained == shots:
         return whole

@@ -245,10 +245,14 @@ class SliceView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """Counts and where they come from. `counts` keys: character i = atom i in register order, '1' = Rydberg."""
+    """Counts and where they come from. `counts` keys: character i = atom i in register order, '1' = Rydberg.
+
+    `result` is the text that an opaque program gave; `counts` is empty then.
+    """
 
     job: Job
     counts: dict[str, int]
+    result: str | None = None
     message: str  # one sentence if the job did not end well, else ""
     spec_hash: str | None
     seed: int | None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 from asyncio.subprocess import Process
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import msgspec
@@ -36,6 +37,13 @@ class Fault(Exception):
 
 class Unreachable(Fault):
     """The resource did not answer: what it has or has not done is UNKNOWN. Never means "lost"."""
+
+
+class Undecided(Unreachable):
+    """The resource answers, and nobody but a person who looks there can tell whether it has the slice.
+
+    The slice stays UNKNOWN and is never started again by itself; canceling its job ends it.
+    """
 
 
 class Refused(Fault):
@@ -228,6 +236,10 @@ class SlurmProtocol(Protocol):
 
 class WorkersProtocol(Protocol):
     """What drivers ask of the worker process; `qpud.drivers.workers.Workers` is the real one, see there."""
+
+    @property
+    def python(self) -> Path:
+        """The worker's interpreter."""
 
     @property
     def failure(self) -> str:

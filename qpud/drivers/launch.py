@@ -22,9 +22,10 @@ import sys, types
 package = types.ModuleType("qpud")
 package.__path__ = [sys.argv[1]]
 sys.modules["qpud"] = package
-from qpud.worker.start import main
-main(int(sys.argv[2]), sys.argv[3])
+from importlib import import_module
+import_module(sys.argv[4]).main(int(sys.argv[2]), sys.argv[3])
 """
+WORKER = "qpud.worker.start"
 KEPT_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
 LINE_LIMIT = 64 << 20  # counts of a million distinct bitstrings fit
 FOLDER = Path(__file__).parent.parent
@@ -64,14 +65,27 @@ class Launched(msgspec.Struct, frozen=True, kw_only=True):
             self.folder.cleanup()
 
 
-async def launch(python: Path, settings: Settings) -> Launched:
-    """Start the parent. Raises: OSError if the interpreter cannot be run."""
+async def launch(
+    python: Path, settings: msgspec.Struct, module: str = WORKER, variables: dict[str, str] | None = None
+) -> Launched:
+    """Start the parent.
+
+    Args:
+        python: Its interpreter.
+        settings: What its `main` is told.
+        module: Whose `main` it runs.
+        variables: Added to its environment.
+
+    Raises:
+        OSError: The interpreter cannot be run.
+    """
     ours, theirs = socket.socketpair()
     folder = TemporaryDirectory(prefix="qpud-worker-", ignore_cleanup_errors=True)
     with theirs:
         reader, writer = await asyncio.open_connection(sock=ours, limit=LINE_LIMIT)
         try:
-            process = await _start(python, theirs, settings, folder.name)
+            environment = {**_environment(folder.name), **(variables or {})}
+            process = await _start(python, theirs, settings, module, environment)
         except BaseException:
             writer.close()
             folder.cleanup()
@@ -79,16 +93,18 @@ async def launch(python: Path, settings: Settings) -> Launched:
     return Launched(folder=folder, process=process, reader=reader, writer=writer)
 
 
-async def _start(python: Path, theirs: socket.socket, settings: Settings, folder: str) -> Process:
+async def _start(
+    python: Path, theirs: socket.socket, settings: msgspec.Struct, module: str, environment: dict[str, str]
+) -> Process:
     descriptor = theirs.fileno()
     return await asyncio.create_subprocess_exec(
         str(python),
-        *("-I", "-B", "-c", BOOTSTRAP, str(FOLDER), str(descriptor), msgspec.json.encode(settings).decode()),
+        *("-I", "-B", "-c", BOOTSTRAP, str(FOLDER), str(descriptor), msgspec.json.encode(settings).decode(), module),
         stdin=DEVNULL,
         stdout=DEVNULL,
         stderr=PIPE,
         pass_fds=(descriptor,),  # and nothing else: the daemon's listening sockets stay its own
-        env=_environment(folder),
+        env=environment,
         start_new_session=True,  # Ctrl-C reaches the daemon only
     )
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 from typing import Any
 
 from qpud.drivers.base import SliceRequest, Unreachable
-from qpud.drivers.onprem import Answer, OnPremClient, job_path
+from qpud.drivers.exchange import Answer
+from qpud.drivers.onprem import OnPremClient, job_path
 from qpud.drivers.onprem_job import BadAnswer, QpuJob, read_job
 
 FIRST_UIDS = 8

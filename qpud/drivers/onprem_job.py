@@ -83,7 +83,7 @@ def read_job(data: Any) -> QpuJob:
         result=data.get("result"),
         tag=_tag(data.get("context")),
         program_id=_id_or_none(data.get("program_id")),
-        seconds=_seconds(data.get("start_datetime"), data.get("end_datetime")),
+        seconds=seconds_between(data.get("start_datetime"), data.get("end_datetime")),
         shots=shots if type(shots) is int else None,
         reason=_words(data),
     )
@@ -149,7 +149,7 @@ def _id_or_none(value: Any) -> str | None:
     return str(value) if type(value) is int or isinstance(value, str) else None
 
 
-def _seconds(start: Any, end: Any) -> float | None:
+def seconds_between(start: Any, end: Any) -> float | None:
     """The time between two stamps of the QPU. They are naive, but of one clock: only their difference is used."""
     try:
         seconds = (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()

@@ -1,4 +1,4 @@
-"""From an ended job at the on-prem QPU to the outcome of a slice."""
+"""From an ended job at a QPU, on-prem or in the cloud, to the outcome of a slice."""
 
 from __future__ import annotations
 
@@ -19,15 +19,31 @@ class Observed:
         request: The slice.
         clock: Wall time.
         started_at: When it was submitted; None if an earlier daemon did that.
+        driver: Who saw it.
     """
 
-    def __init__(self, *, request: SliceRequest, clock: Clock, started_at: float | None) -> None:
+    def __init__(
+        self, *, request: SliceRequest, clock: Clock, started_at: float | None, driver: str = "pasqal-qpu"
+    ) -> None:
         self.request = request
+        self.driver = driver
         self.polls = 0
         self.misses = 0  # polls in a row that found no such job
         self.pended = False  # it queued at the QPU: its time here is not its run time
+        self.lacking = 0  # polls that found it done without its result
         self._clock = clock
         self._started_at = started_at
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this daemon submitted it, and so knows when it began."""
+        return self._started_at is not None
+
+    def waits(self) -> None:
+        """It still queues there, behind others' jobs: the time until now is not the QPU's."""
+        self.pended = True
+        if self._started_at is not None:
+            self._started_at = self._clock()
 
     def run_time(self, job: QpuJob) -> float | None:
         """Seconds that the job ran by the QPU's clock; None if not told, or longer than it was there."""
@@ -106,7 +122,7 @@ def _outcome(
 ) -> Outcome:
     run_time = seen.run_time(job)
     started, ended, qpu_seconds = seen.times(run_time)
-    provenance = {"driver": "pasqal-qpu", "device_job": job.uid, "polls": str(seen.polls)}
+    provenance = {"driver": seen.driver, "device_job": job.uid, "polls": str(seen.polls)}
     return Outcome(
         state=state,
         counts=counts or {},

@@ -9,8 +9,6 @@ rate predicts.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import time
 from typing import Any
 
@@ -29,15 +27,14 @@ from qpud.drivers.base import (
     Unreachable,
     WorkersProtocol,
 )
-from qpud.drivers.onprem import Answer, Away, OnPremClient, job_path
+from qpud.drivers.exchange import Answer, Away
+from qpud.drivers.onprem import OnPremClient, job_path
 from qpud.drivers.onprem_find import Finder
 from qpud.drivers.onprem_job import BadAnswer, Phase, QpuJob, read_uid
 from qpud.drivers.onprem_outcome import Observed, gone, outcome_of
 from qpud.drivers.pace import EAGERNESS, Pace, Rhythm
-from qpud.drivers.workers import WorkerFault
+from qpud.drivers.spec import Built, KeptSpec, read_spec
 
-SPEC_SECONDS = 60.0
-"""Age at which the device spec is fetched again."""
 HEALTH_SECONDS = 5.0
 """Longest time that `health` takes."""
 REMEMBERED = 64
@@ -77,21 +74,18 @@ class PasqalQpuDriver:
         self.polls = 0
         """Polls of jobs since the start of the daemon."""
         self._policy = policy
-        self._workers = workers
         self._clock = clock
         self._client = OnPremClient(policy.name, policy.url, policy.token_file, policy.request_timeout)
         self._finder = Finder(policy.name, self._client)
         self._pace = Pace(policy.shot_rate, policy.poll_min, policy.poll_max)
         self._open = False
-        self._spec: DeviceSpec | None = None
-        self._spec_until = 0.0
-        self._fetching = asyncio.Lock()
+        self._spec = KeptSpec(policy.name, self._fetch_spec)
+        self._built = Built(policy.name, workers)
         self._starting = asyncio.Lock()
         self._ours: _Posted | None = None
         self._newest: str | None = None
         self._uids: dict[str, str] = {}  # of the last slices, by tag: the search looks at newer jobs only
         self._nudge = asyncio.Event()
-        self._built: dict[int, tuple[str, str]] = {}  # job id → spec hash, sequence as the QPU takes it
 
     @property
     def shot_rate(self) -> float:
@@ -111,12 +105,7 @@ class PasqalQpuDriver:
     # -- what the QPU is
     async def spec(self) -> DeviceSpec:
         """The QPU's device spec, at most SPEC_SECONDS old while it answers. Raises: Unreachable."""
-        async with self._fetching:
-            if self._spec is None or time.monotonic() >= self._spec_until:
-                await self._refresh_spec()
-        if self._spec is None:
-            raise Unreachable(f"resource {self.name} has no device spec")
-        return self._spec
+        return await self._spec.get()
 
     async def health(self) -> Health:
         """Whether the QPU says UP. Never raises."""
@@ -146,7 +135,7 @@ class PasqalQpuDriver:
             if not self._open:
                 raise Refused(f"resource {self.name} is closed", transient=True)
             await self._make_sure_it_is_free()
-            text = await self._built_for(request)
+            text = await self._built.text(request, await self._spec.get())
             self._nudge.clear()
             self._ours = _Posted(request, self._clock(), self._policy.request_timeout)  # from here on it may arrive
             return await self._post(self._ours, text)
@@ -200,7 +189,7 @@ class PasqalQpuDriver:
 
     def release(self, job_id: int) -> None:
         """Drop the built sequence."""
-        self._built.pop(job_id, None)
+        self._built.release(job_id)
 
     # -- start
     async def _make_sure_it_is_free(self) -> None:
@@ -218,19 +207,6 @@ class PasqalQpuDriver:
             )
         self._ours = None
 
-    async def _built_for(self, request: SliceRequest) -> str:
-        """The sequence as the QPU takes it, built once per job and device spec."""
-        spec = await self.spec()
-        built_for, text = self._built.get(request.job_id, ("", ""))
-        if built_for != spec.hash:
-            try:
-                text = await self._workers.build(request.program, spec)
-            except WorkerFault as fault:
-                message = f"the sequence cannot be built for resource {self.name}: {fault.message}"
-                raise Refused(message, transient=fault.transient) from fault
-            self._built[request.job_id] = (spec.hash, text)
-        return text
-
     async def _post(self, posted: _Posted, text: str) -> str:
         request = posted.request
         context = {"batch_id": request.slurm_job_id or request.batch_id, "pasqman_job_id": request.tag}
@@ -241,7 +217,7 @@ class PasqalQpuDriver:
             return await self._reconcile(posted, away)
         if not answer.ok:
             self._ours = None
-            self._spec_until = 0.0
+            self._spec.doubt()
             raise self._refusal(answer)
         try:
             posted.uid = read_uid(answer.data.get("uid") if isinstance(answer.data, dict) else None)
@@ -342,33 +318,8 @@ class PasqalQpuDriver:
         while len(self._uids) > REMEMBERED:
             del self._uids[next(iter(self._uids))]
 
-    async def _refresh_spec(self) -> None:
-        try:
-            answer = await self._client.get("/system")
-            if not answer.ok:
-                raise Unreachable(f"resource {self.name}: {self._finder.sentence(answer)}")
-            self._spec = _spec_of(self.name, answer.data)
-        except Unreachable:
-            if self._spec is None:
-                raise
-        self._spec_until = time.monotonic() + SPEC_SECONDS
-
-
-def _spec_of(name: str, data: Any) -> DeviceSpec:
-    """The device spec, an object or its text, in one spelling: its hash must not depend on how it was sent."""
-    specs = data.get("specs") if isinstance(data, dict) else None
-    try:
-        content = msgspec.json.decode(specs) if isinstance(specs, str) else specs
-    except (msgspec.DecodeError, RecursionError):
-        content = None
-    if not isinstance(content, dict) or not isinstance(content.get("name"), str):
-        raise Unreachable(f"resource {name} reports no device spec: specs is neither a device nor its text")
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    most = content.get("max_runs")
-    return DeviceSpec(
-        name=content["name"],
-        text=text,
-        hash=hashlib.sha256(text.encode()).hexdigest(),
-        max_runs=most if type(most) is int else None,
-        accepts_virtual=content.get("is_virtual") is True,
-    )
+    async def _fetch_spec(self) -> DeviceSpec:
+        answer = await self._client.get("/system")
+        if not answer.ok:
+            raise Unreachable(f"resource {self.name}: {self._finder.sentence(answer)}")
+        return read_spec(self.name, answer.data.get("specs") if isinstance(answer.data, dict) else None)

@@ -92,6 +92,11 @@ class Pool:
         self._tasks: list[asyncio.Task[None]] = []
         self._leaving: set[asyncio.Task[None]] = set()
 
+    @property
+    def python(self) -> Path:
+        """The interpreter of the access node's worker."""
+        return self._local.python
+
     async def open(self) -> None:
         """Begin to look after workers; none is started before one is wanted."""
         self._tasks = [

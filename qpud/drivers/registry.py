@@ -49,5 +49,7 @@ _CLASSES = {
     DriverKind.EMULATOR: ("qpud.drivers.emulator", "EmulatorDriver"),
     DriverKind.SIMULATED: ("qpud.drivers.simulated", "SimulatedDriver"),
     DriverKind.PASQAL_QPU: ("qpud.drivers.pasqal_qpu", "PasqalQpuDriver"),
+    DriverKind.QRMI: ("qpud.drivers.qrmi", "QrmiDriver"),
+    DriverKind.PASQAL_CLOUD: ("qpud.drivers.pasqal_cloud", "PasqalCloudDriver"),
 }
 """Where each driver lives; imported when first used, so that a missing library is told then."""

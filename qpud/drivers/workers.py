@@ -130,6 +130,11 @@ class Workers:
         self._runner = self._ending = None
 
     @property
+    def python(self) -> Path:
+        """The interpreter that has Pulser and the emulators."""
+        return self._python
+
+    @property
     def backlog(self) -> int:
         """Validations asked for and not yet answered."""
         return self._backlog

@@ -18,7 +18,7 @@ from qpud.core.errors import QpudError
 from qpud.core.job import Job, Reason
 from qpud.core.progress import checked
 from qpud.core.slices import Outcome, OutcomeState, Slice
-from qpud.drivers.base import Driver, Fault, HealthState, Refused, SliceRequest, Unreachable
+from qpud.drivers.base import Driver, Fault, HealthState, Refused, SliceRequest, Undecided, Unreachable
 from qpud.scheduler.programs import Loaded, atoms_of, emulation_of
 from qpud.store import jobs as jobs_sql
 from qpud.store import queries
@@ -151,6 +151,9 @@ class Crew:
                 found = await self._patiently(self._driver.find(request))
             except Fault as fault:
                 why = fault.message
+                if isinstance(fault, Undecided) and self._is_stopped(flying.job_id):
+                    found = None  # a person has looked, and gave it up
+                    break
             else:
                 break
             await self._lose_sight(flying, why)
@@ -241,7 +244,7 @@ class Crew:
 
     def _landed(self, outcome: Outcome, shots: int, is_cut: bool) -> Landed:
         if outcome.state is not OutcomeState.FAILED:
-            obtained = sum(outcome.counts.values())
+            obtained = outcome.shots
             note = f"its slice was cut with {obtained} of {shots} shots" if is_cut and obtained < shots else ""
             return Landed(outcome=outcome, note=note, is_cut=is_cut)
         self._context.metrics.driver_error(self._name, "failed")

@@ -109,6 +109,7 @@ class JobVerbs(EndingVerbs):
         return verbs.Result(
             job=self._explained(job),
             counts={} if is_covered else await queries.counts_so_far(store, job.id),
+            result=None if is_covered else await queries.raw_result(store, job.id),
             message="" if is_covered else texts.message,
             spec_hash=spec_hash or job.validated_spec,
             seed=texts.seed,

@@ -31,6 +31,7 @@ from qpud.drivers.base import DeviceSpec, Program
 from qpud.service import admission, rehearsals
 from qpud.service.base import usable
 from qpud.service.held import HeldVerbs
+from qpud.service.payloads import payload_program
 from qpud.store import jobs as sql
 from qpud.store import queries, releases
 from qpud.store.jobs import NewJob, canonical
@@ -177,13 +178,14 @@ class SubmitVerbs(HeldVerbs):
         shots = check_shots(ask.shots)
         resource = self.resource_name(ask.resource)
         check_texts(ask)
-        program = self._program(ask)
-        self._check_place(session, resource, ask)
+        program = self._program_for(session, resource, ask)
         spec = self._spec_for(session, resource)
         if spec is None:  # the resource never told its device: checked when it does
             return Accepted(ask, program, resource, Reason.VALIDATING, None)
         if spec.max_runs is not None and shots > spec.max_runs:
             raise Invalid(f"{shots} shots exceed max_runs {spec.max_runs} of {resource}'s device {spec.name}")
+        if self.policy.resources[resource].is_opaque:
+            return Accepted(ask, program, resource, Reason.NONE, spec.hash)
         verdict = await self._context.validator.within(self.policy.daemon.validation_wait, program, shots, spec)
         if verdict is None:
             return Accepted(ask, program, resource, Reason.VALIDATING, None)
@@ -195,12 +197,16 @@ class SubmitVerbs(HeldVerbs):
         asked = session.rehearsal
         return self._context.specs.get(asked.like if asked is not None and asked.like else resource)
 
-    def _check_place(self, session: Session, resource: str, ask: JobRequest) -> None:
-        asked = session.rehearsal
-        if asked is not None:
-            rehearsals.check_resource(self.policy, asked, resource)
-        if asked is None or asked.emulator is None or not asked.emulator.is_mock:
+    def _program_for(self, session: Session, resource: str, ask: JobRequest) -> Program:
+        policy = self.policy.resources[resource]
+        if session.rehearsal is not None:
+            rehearsals.check_resource(self.policy, session.rehearsal, resource)
+        if policy.is_opaque:
+            return payload_program(policy, ask)
+        program = self._program(ask)
+        if session.rehearsal is None or session.rehearsal.emulator is None or not session.rehearsal.emulator.is_mock:
             self._check_atoms(resource, ask)
+        return program
 
     def _check_atoms(self, resource: str, ask: JobRequest) -> None:
         """An emulator takes so many atoms before memory runs out; a simulated QPU falls back to cheaper counts."""

@@ -46,9 +46,17 @@ def _of(resource: ResourcePolicy) -> list[str]:
             for program in ("srun", "squeue", "scancel")
             if shutil.which(program) is None
         ]
-    if resource.token_file is None or not _is_missing(resource.token_file):
-        return []
-    return [f"TokenFile = {resource.token_file} of resource {resource.name}: there is no such file."]
+    files = {
+        "TokenFile": resource.token_file,
+        "CredentialsFile": resource.credentials_file,
+        "QrmiPython": resource.qrmi_python,
+        "QrmiEnvironmentFile": resource.qrmi_environment_file,
+    }
+    return [
+        f"{key} = {path} of resource {resource.name}: there is no such file."
+        for key, path in files.items()
+        if path is not None and _is_missing(path)
+    ]
 
 
 def _unknown(users: tuple[str, ...]) -> list[str]:

@@ -81,9 +81,19 @@ async def texts(store: Store, job_id: int) -> JobTexts:
     )
 
 
+_RESULT = "SELECT result FROM slices WHERE job_id = ?1 AND result IS NOT NULL ORDER BY number DESC LIMIT 1"
+
+
+async def raw_result(store: Store, job_id: int) -> str | None:
+    """The result of an opaque program, as it came; None if there is none, or of Pulser's programs."""
+    rows = await store.rows(_RESULT, (job_id,))
+    text: str | None = rows[0][0] if rows else None
+    return text
+
+
 async def final_counts(store: Store, job_id: int) -> str | None:
-    """The JSON text {"counter": …} of an ended job: what the wire calls results."""
-    rows = await store.rows("SELECT counts FROM jobs WHERE id = ?", (job_id,))
+    """What the wire calls results of an ended job: the JSON text {"counter": …}, or an opaque result as it came."""
+    rows = await store.rows(f"SELECT coalesce(({_RESULT}), counts) FROM jobs WHERE id = ?1", (job_id,))  # noqa: S608
     text: str | None = rows[0][0] if rows else None
     return text
 

@@ -229,6 +229,8 @@ CREATE TABLE specs (
   resource TEXT NOT NULL,
   seen_at REAL NOT NULL
 ) WITHOUT ROWID;
+-- results of opaque programs, as they came
+ALTER TABLE slices ADD COLUMN result TEXT;
 """
 
 MIGRATIONS = (_V1, _V2, _V3, _V4)

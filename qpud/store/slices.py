@@ -13,7 +13,7 @@ from qpud.store.rows import SLICE_COLUMNS, marks, to_row
 _INSERT = f"INSERT INTO slices ({SLICE_COLUMNS}) VALUES ({marks(SLICE_COLUMNS)})"  # noqa: S608  constants
 _END = (
     "UPDATE slices SET state = ?, started_at = ?, ended_at = ?, shots_done = ?, qpu_seconds = ?, setup_seconds = ?,"
-    " counts = ?, message = ?, spec_hash = ? WHERE id = ? AND state IN ('INTENT', 'RUNNING', 'UNKNOWN')"
+    " counts = ?, message = ?, spec_hash = ?, result = ? WHERE id = ? AND state IN ('INTENT', 'RUNNING', 'UNKNOWN')"
 )
 
 
@@ -45,11 +45,11 @@ def end(
     Raises:
         Conflict: The slice had ended before: its shots are counted already.
     """
-    shots = sum(outcome.counts.values())
+    shots = outcome.shots
     counts = json.dumps(outcome.counts) if outcome.counts else None
     times = (outcome.started_at, outcome.ended_at)
     costs = (outcome.qpu_seconds, outcome.setup_seconds)
-    values = (state, *times, shots, *costs, counts, outcome.message, spec_hash, ended.id)
+    values = (state, *times, shots, *costs, counts, outcome.message, spec_hash, outcome.result, ended.id)
     if connection.execute(_END, values).rowcount != 1:
         raise Conflict(f"slice {ended.tag} has ended before")
 

@@ -18,6 +18,7 @@ from qpud.core.policy import (
     default_policy,
 )
 
+CLOUD = "[resource r]\nDriver = pasqal-cloud\nUrl = http://h\nDeviceType = FRESNEL\n"
 ISSUE_EXAMPLE = """\
 [qpud]
 Listen = unix:/run/qpud/qpud.sock, http://127.0.0.1:8006
@@ -220,12 +221,16 @@ def test_the_error_is_invalid_and_counts_the_mistakes() -> None:
         ("[queue a]\nPartitions = p\n[queue b]\nPartitions = q, p\n", 4, "p already feeds queue a"),
         ("[queue a]\nPartitions = b\n[queue b]\n", 3, "b already feeds queue a"),
         ("[resource r]\n", 1, "lacks its Driver"),
-        ("[resource r]\nDriver = qrmi\n", 2, "is unknown"),
+        ("[resource r]\nDriver = qiskit\n", 2, "is unknown"),
         ("[resource r]\nDriver = simulated\nShotRate = 0\n", 3, "is not above 0"),
-        ("[resource r]\nDriver = emulator\nUrl = http://h\n", 3, "one with Driver = pasqal-qpu has"),
+        ("[resource r]\nDriver = emulator\nUrl = http://h\n", 3, "one with Driver = pasqal-qpu or pasqal-cloud has"),
         ("[resource EMU_MPS]\nSpeedUp = 2\n", 2, "Driver = emulator has no such key, one with Driver = simulated has"),
         ("[resource r]\nDriver = pasqal-qpu\n", 1, "is missing, Driver = pasqal-qpu needs it"),
         ("[resource r]\nDriver = pasqal-qpu\nUrl =\n", 3, "is empty, Driver = pasqal-qpu needs it"),
+        ("[resource r]\nDriver = qrmi\n", 1, "is missing, Driver = qrmi needs it"),
+        ("[resource r]\nDriver = qrmi\nQrmiType = ibm\n", 3, "is unknown"),
+        (CLOUD + "ProjectId = p\nAuthUrl = http://h\n", 1, "is missing, Driver = pasqal-cloud needs it"),
+        (CLOUD + "TokenFile = /t\nProjectId =\n", 6, "is empty, Driver = pasqal-cloud needs it"),
         ("[resource r]\nDriver = pasqal-qpu\nUrl = h:1\n", 3, "is no http"),
         ("[resource r]\nDriver = pasqal-qpu\nUrl = http://h\nPollMin = 60\n", 4, "is above PollMax = 30"),
     ],

@@ -47,6 +47,23 @@ def behind(url: str, name: str = "FRESNEL") -> str:
     return f"[resource {name}]\nDriver = pasqal-qpu\nUrl = {url}\nShotRate = 4\nPollMax = 1\nRequestTimeout = 3\n"
 
 
+def in_cloud(url: str, credentials: Path, name: str = "FRESNEL") -> str:
+    """A resource that is another qpud's, by the cloud's API; `credentials` holds a session's token as a secret."""
+    return (
+        f"[resource {name}]\nDriver = pasqal-cloud\nUrl = {url}/core-fast\nAuthUrl = {url}/oauth/token\n"
+        f"CredentialsFile = {credentials}\nProjectId = none\nDeviceType = {name}\n"
+        "ShotRate = 4\nPollMax = 1\nRequestTimeout = 3\n"
+    )
+
+
+def through_qrmi(kind: str, python: Path, environment: Path, name: str = "FRESNEL") -> str:
+    """A resource that the package qrmi reaches; `environment` holds its variables."""
+    return (
+        f"[resource {name}]\nDriver = qrmi\nQrmiType = {kind}\nQrmiPython = {python}\n"
+        f"QrmiEnvironmentFile = {environment}\nShotRate = 4\nPollMax = 1\nRequestTimeout = 20\n"
+    )
+
+
 class DaemonFailed(Exception):
     """The daemon did not start, did not stop, or left something behind; the message ends with its log."""
 

@@ -10,14 +10,17 @@ import asyncio
 import hashlib
 import json
 import random
+import sys
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from qpud.core.policy import DriverKind, ResourcePolicy
 from qpud.drivers.base import DeviceSpec, Program, SliceRequest
+from qpud.drivers.pasqal_cloud import PasqalCloudDriver
 from qpud.drivers.pasqal_qpu import PasqalQpuDriver
 from qpud.drivers.simulated import SimulatedDriver
 from qpud.drivers.workers import Verdict, WorkerFault
@@ -97,6 +100,21 @@ def qpu(url: str, workers: ProductWorkers | None = None, **changes: Any) -> Pasq
     return PasqalQpuDriver(policy, workers or ProductWorkers(), time.time)
 
 
+def cloud(url: str, workers: ProductWorkers | None = None, **changes: Any) -> PasqalCloudDriver:
+    """A pasqal-cloud driver that polls fast; give it a credentials_file or a token_file."""
+    settings = {"request_timeout": 0.5, "poll_min": 0.01, "poll_max": 0.2, "shot_rate": 1000.0, "project_id": "p-1"}
+    settings |= {"device_type": "FRESNEL", "auth_url": f"{url}/oauth/token", **changes}
+    policy = ResourcePolicy(name="FRESNEL", driver=DriverKind.PASQAL_CLOUD, url=f"{url}/core-fast", **settings)
+    return PasqalCloudDriver(policy, workers or ProductWorkers(), time.time)
+
+
+def private_file(path: Path, text: str) -> Path:
+    """A file that only its owner may read."""
+    path.touch(mode=0o600)
+    path.write_text(text)
+    return path
+
+
 class ProductWorkers:
     """WorkersProtocol without a process: every atom is measured 1 with probability 1/2, whatever the sequence.
 
@@ -111,6 +129,10 @@ class ProductWorkers:
         self.evolved: list[int] = []
         self.emulators: list[str] = []
         self._drawn: dict[int, list[str]] = {}
+
+    @property
+    def python(self) -> Path:
+        return Path(sys.executable)
 
     async def open(self) -> None:
         return

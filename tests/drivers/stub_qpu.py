@@ -1,7 +1,4 @@
-"""A stub of the on-prem QPU API that answers as facts/CONTRACTS.md §8 reports, with faults on demand.
-
-It is a bare asyncio server, because half of the faults are connections that end in the wrong moment.
-"""
+"""A stub of the on-prem QPU API that answers as facts/CONTRACTS.md §8 reports, with faults on demand."""
 
 from __future__ import annotations
 
@@ -14,29 +11,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+
+from tests.drivers.stub_http import StubServer, running
 
 SPECS = {"version": "1", "name": "FRESNEL", "max_runs": 2000, "is_virtual": False, "channels": []}
 HTML = "<html><body>Bad gateway</body></html>"
-
-
-@dataclass
-class Fault:
-    """Happens once to a request that fits.
-
-    Attributes:
-        when: "before" the request takes effect, or "after".
-        reply: Status and body to answer instead; None closes the connection without a word.
-        delay: Seconds before that.
-    """
-
-    method: str
-    path: str
-    when: str = "before"
-    reply: tuple[int, str] | None = None
-    delay: float = 0.0
-    headers: dict[str, str] = field(default_factory=dict)
-    genuine: bool = False  # only delayed
 
 
 @dataclass
@@ -55,15 +34,13 @@ class Job:
         return int(self.body["nb_run"])
 
 
-class StubQpu:
+class StubQpu(StubServer):
     """One QPU with one job at a time: a POST cancels the job before it."""
 
     def __init__(self, shot_rate: float = 1000.0) -> None:
+        super().__init__()
         self.shot_rate = shot_rate
         self.jobs: list[Job] = []
-        self.faults: list[Fault] = []
-        self.requests: Counter[str] = Counter()  # "GET /jobs/{}" …
-        self.authorizations: list[str | None] = []
         self.overrun = 0  # jobs that a later submission cancelled: shots lost
         self.operational = "UP"
         self.specs: Any = SPECS
@@ -72,16 +49,9 @@ class StubQpu:
         self.first_uid = 0
         self.uid_of: Callable[[int], Any] = lambda number: number
         self.keep_context = True
-        self.authorization: str | None = None  # required
         self.cancel_style = "plain"  # or "3003", "3003-in-200"
         self.result_of: Callable[[dict[str, int]], Any] = lambda counts: json.dumps({"counter": counts})
         self.program_status = "DONE"
-        self.url = ""
-        self.tasks: set[asyncio.Task[None]] = set()
-
-    def fault(self, method: str, path: str, times: int = 1, **how: Any) -> None:
-        """Let the next `times` requests go wrong; `path` is an ending such as "/jobs"."""
-        self.faults += [Fault(method, path, **how) for _ in range(times)]
 
     def polls(self) -> int:
         return self.requests["GET /jobs/{}"]
@@ -124,6 +94,10 @@ class StubQpu:
             "progress": None,
             **job.extra,
         }
+
+    def template(self, path: str) -> str:
+        parts = path.removeprefix("/api/v1").split("/")
+        return "/".join("{}" if number == 2 and parts[1] == "jobs" else part for number, part in enumerate(parts))
 
     # -- routes
     def route(self, method: str, path: str, query: dict[str, list[str]], body: Any) -> tuple[int, Any]:
@@ -171,86 +145,13 @@ class StubQpu:
             self.stop(job)
         return _ok(self.view(job))
 
-    # -- HTTP
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.tasks.add(asyncio.current_task())
-        try:
-            while await self._one(reader, writer):
-                pass
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-
-    async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        line = await reader.readline()
-        if not line:
-            return False
-        method, target, _ = line.decode().split()
-        headers = await _headers(reader)
-        raw = await reader.readexactly(int(headers.get("content-length", 0)))
-        url = urlsplit(target)
-        self.requests[f"{method} {_template(url.path)}"] += 1
-        self.authorizations.append(headers.get("authorization"))
-        fault = self._fault_for(method, url.path)
-        if fault is None or fault.when == "after" or fault.genuine:
-            status, body = self._answer(method, url.path, parse_qs(url.query), raw, headers)
-        if fault is not None:
-            await asyncio.sleep(fault.delay)
-        if fault is not None and not fault.genuine:
-            if fault.reply is None:
-                return False
-            return await _send(writer, fault.reply[0], fault.reply[1], fault.headers)
-        return await _send(writer, status, json.dumps(body), {})
-
-    def _answer(self, method: str, path: str, query: Any, raw: bytes, headers: dict[str, str]) -> tuple[int, Any]:
-        if self.authorization is not None and headers.get("authorization") != self.authorization:
-            return 401, {"detail": "Unauthorized"}
-        return self.route(method, path, query, json.loads(raw) if raw else None)
-
-    def _fault_for(self, method: str, path: str) -> Fault | None:
-        for fault in self.faults:
-            if fault.method == method and path.endswith(fault.path):
-                self.faults.remove(fault)
-                return fault
-        return None
-
 
 def _ok(data: Any) -> tuple[int, Any]:
     return 200, {"code": 200, "message": "OK.", "data": data, "status": "success"}
 
 
-def _template(path: str) -> str:
-    parts = path.removeprefix("/api/v1").split("/")
-    return "/".join("{}" if number == 2 and parts[1] == "jobs" else part for number, part in enumerate(parts))
-
-
-async def _headers(reader: asyncio.StreamReader) -> dict[str, str]:
-    headers = {}
-    while (line := (await reader.readline()).decode().strip()) != "":
-        name, _, value = line.partition(":")
-        headers[name.lower()] = value.strip()
-    return headers
-
-
-async def _send(writer: asyncio.StreamWriter, status: int, body: str, headers: dict[str, str]) -> bool:
-    raw = body.encode()
-    more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: {len(raw)}\r\n{more}\r\n".encode() + raw)
-    await writer.drain()
-    return True
-
-
 @asynccontextmanager
 async def stub_qpu(**settings: Any) -> AsyncIterator[StubQpu]:
     """A running stub on a free loopback port."""
-    stub = StubQpu(**settings)
-    server = await asyncio.start_server(stub.serve, "127.0.0.1", 0)
-    stub.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    try:
+    async with running(StubQpu(**settings)) as stub:
         yield stub
-    finally:
-        server.close()
-        for task in stub.tasks:
-            task.cancel()
-        await asyncio.gather(*stub.tasks, return_exceptions=True)
