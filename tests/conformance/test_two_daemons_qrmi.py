@@ -49,7 +49,6 @@ KINDS = {"pasqal-local": local_variables, "pasqal-cloud": cloud_variables}
 def pair(request: pytest.FixtureRequest, make_site: MakeSite, tmp_path: Path) -> tuple[Site, Site]:
     """A front daemon that speaks qrmi, and the one behind it."""
     back = make_site("back", SLOW)
-    back.get("/v1/resources/FRESNEL/spec")
     environment = private(tmp_path / "environment", *KINDS[request.param](back))
     return make_site("front", through_qrmi(request.param, venvs.python_of("qrmi"), environment)), back
 
