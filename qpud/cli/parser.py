@@ -11,6 +11,8 @@ from qpud.cli import (
     acct,
     admin,
     backup,
+    doctor,
+    env,
     install,
     jobs,
     reservation,
@@ -57,6 +59,8 @@ def build() -> argparse.ArgumentParser:
     submit.add(verbs, reach)
     jobs.add(verbs, reach)
     run.add(verbs, reach)
+    env.add(verbs, reach)
+    doctor.add(verbs, reach)
     shares.add(verbs, reach)
     acct.add(verbs, reach)
     admin.add(verbs, reach)
