@@ -195,6 +195,7 @@ def book_of(policy: Policy, snapshot: Snapshot) -> Book:
     for session in snapshot.sessions:
         book.add_session(session)
     book.tokens.update(snapshot.tokens)
+    book.batches = {batch.id: batch for batch in snapshot.batches}
     for job in snapshot.jobs:
         book.add_job(job)
     for left in snapshot.in_flight:

@@ -20,7 +20,7 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import Mount, Router
 from starlette.types import ASGIApp
 
-from qpud.api import native, native_admin, onprem, operation, qrmi, qrmi_accounting
+from qpud.api import native, native_admin, native_batches, onprem, operation, qrmi, qrmi_accounting
 from qpud.api.auth import Authenticator
 from qpud.api.errors import Refusals, jsend, plain
 from qpud.api.middleware import Measured, PlainPaths
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from qpud.service import Service
     from qpud.telemetry.metrics import Metrics
 
-NATIVE = (*native.ROUTES, *native_admin.ROUTES)
+NATIVE = (*native.ROUTES, *native_batches.ROUTES, *native_admin.ROUTES)
 WARDEN = (*qrmi.ROUTES, *qrmi_accounting.ROUTES)
 ROUTES: tuple[Route, ...] = (*NATIVE, *WARDEN, *onprem.ROUTES, *operation.ROUTES)
 

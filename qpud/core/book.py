@@ -10,6 +10,9 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 
+import msgspec
+
+from qpud.core.batch import Batch
 from qpud.core.hints import Watch
 from qpud.core.job import Job, Reason
 from qpud.core.load import Load
@@ -98,6 +101,7 @@ class Book:
         self.usage = Usage(policy.daemon.priority_decay_half_life, policy.daemon.priority_usage_reset_period)
         self.sessions: dict[str, Session] = {}
         self.tokens: dict[bytes, str] = {}  # sha256 of a session token → session id
+        self.batches: dict[str, Batch] = {}  # the open ones
         self.jobs: dict[int, Job] = {}
         self.stopping: dict[int, Reason] = {}  # why jobs in reason Canceling will end
         self.depths: Counter[tuple[str, str, str]] = Counter()  # (resource, queue, state) → unfinished jobs
@@ -138,6 +142,23 @@ class Book:
             del self.tokens[token]
         for order in self.pending.values():
             order.forget(session_id)
+
+    def remove_batch(self, batch_id: str) -> None:
+        """Forget a closed batch; its unfinished jobs stay."""
+        self.batches.pop(batch_id, None)
+
+    def batches_of_session(self, session_id: str) -> list[Batch]:
+        """The open batches of a session."""
+        return [batch for batch in self.batches.values() if batch.session_id == session_id]
+
+    def touch_batch(self, job: Job, now: float) -> None:
+        """A job was submitted or has ended: its batch, if that is open, is used."""
+        if job.batch_id is not None and (batch := self.batches.get(job.batch_id)) is not None:
+            self.batches[batch.id] = msgspec.structs.replace(batch, last_used_at=now)
+
+    def is_batch_busy(self, batch: Batch) -> bool:
+        """Whether any job of the batch is PENDING or RUNNING."""
+        return any(job.batch_id == batch.id for job in self.jobs_of_session(batch.session_id))
 
     def session_of(self, user_id: int, slurm_job_id: str) -> Session | None:
         """The open session of a user's Slurm job."""

@@ -230,6 +230,10 @@ class DaemonPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     session_max_lifetime: Annotated[
         float, Key("A session expires this long after its opening", unit=Unit.SECONDS, above=0, unlimited=True)
     ] = 30 * 86400.0
+    batch_idle_timeout: Annotated[
+        float,
+        Key("An open batch without requests or jobs closes after this", unit=Unit.SECONDS, above=0, unlimited=True),
+    ] = 900.0
     max_body_size: Annotated[
         int, Key("Largest request body, after decompression", unit=Unit.BYTES, at_least=1 << 10, at_most=1 << 30)
     ] = 1 << 20

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from qpud.core.batch import Batch
 from qpud.core.job import Job, JobState, Reason
 from qpud.core.reservations import Reservation
 from qpud.core.session import Hint, Session
@@ -58,6 +59,67 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
     resource: str | None = None
     name: str | None = None
     tags: tuple[str, ...] = ()
+
+
+class OpenBatch(msgspec.Struct, frozen=True, kw_only=True):
+    """Ask for a batch. A job whose `sequence` is "" has the batch's; `resource` None means the default one."""
+
+    jobs: tuple[JobRequest, ...] = ()
+    is_open: bool = False
+    sequence: str | None = None
+    resource: str | None = None
+    name: str | None = None
+    tags: tuple[str, ...] = ()
+    project: str | None = None
+
+
+class BatchView(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch, its jobs oldest first, and what it is by their states."""
+
+    batch: Batch
+    jobs: list[Job]
+    state: JobState
+
+
+class BatchFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which batches to list, newest first; None and () mean any. Times are seconds since the epoch, UTC."""
+
+    user_id: int | None = None
+    ids: tuple[str, ...] = ()
+    is_open: bool | None = None
+    states: tuple[JobState, ...] = ()
+    resources: tuple[str, ...] = ()
+    projects: tuple[str, ...] = ()
+    tag: str | None = None
+    after: float | None = None
+    before: float | None = None
+    limit: int = 100  # 1 … 1000
+    offset: int = 0
+
+
+class BatchPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Some batches, and how many there are in all."""
+
+    batches: list[BatchView]
+    total: int
+
+
+class JobSearch(msgspec.Struct, frozen=True, kw_only=True):
+    """Which jobs to list, with numbered pages; None and () mean any. Times are seconds since the epoch, UTC."""
+
+    user_id: int | None = None
+    ids: tuple[int, ...] = ()
+    batch_ids: tuple[str, ...] = ()
+    states: tuple[JobState, ...] = ()
+    projects: tuple[str, ...] = ()
+    least_shots: int | None = None
+    most_shots: int | None = None
+    failed: bool | None = None
+    after: float | None = None
+    before: float | None = None
+    oldest_first: bool = False
+    limit: int = 100  # 1 … 1000
+    offset: int = 0
 
 
 class JobFilter(msgspec.Struct, frozen=True, kw_only=True):

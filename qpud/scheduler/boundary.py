@@ -135,6 +135,7 @@ def _publish_last(context: Context, job: Job, now: float) -> None:
     context.drivers[job.resource].release(job.id)
     for resource in freed(context.book, job):
         context.wake(resource)
+    context.book.touch_batch(job, now)
     session = context.book.sessions.get(job.session_id)
     if session is not None:
         context.book.sessions[session.id] = msgspec.structs.replace(session, last_used_at=now)

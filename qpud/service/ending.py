@@ -7,16 +7,17 @@ import contextlib
 import msgspec
 
 from qpud.core.bars import freed
+from qpud.core.batch import Batch, BatchEnd
 from qpud.core.errors import Conflict
 from qpud.core.job import Job, JobState, Reason, move
 from qpud.service.base import Verbs
+from qpud.store import batches, queries
 from qpud.store import jobs as sql
-from qpud.store import queries
 from qpud.store.writer import Transaction
 
 
 class EndingVerbs(Verbs):
-    """Stopping jobs; shared by the verbs on jobs and on sessions."""
+    """Stopping jobs and closing batches; shared by the verbs on jobs, sessions and batches."""
 
     async def stop_job(self, job: Job, why: Reason, text: str) -> Job:
         """Cancel an unfinished job.
@@ -63,8 +64,17 @@ class EndingVerbs(Verbs):
 
         await context.store.write(operation, then)
 
+    async def end_batch(self, batch: Batch, reason: BatchEnd) -> None:
+        """Close a batch to more jobs; those that it has run on."""
+        context, now = self._context, self._context.clock()
+        await context.store.write(
+            lambda transaction: batches.close(transaction, batch.id, now, reason),
+            lambda _none: context.book.remove_batch(batch.id),
+        )
+
     def _ended(self, job: Job) -> None:
         context = self._context
+        context.book.touch_batch(job, job.ended_at or 0.0)
         if job.id in context.book.jobs:
             context.book.update_job(job)
         context.metrics.job_ended(job.resource, job.queue, job.state)

@@ -1,4 +1,4 @@
-"""Ends sessions that are idle or too old, at the moment they are due; nothing is polled."""
+"""Ends sessions that are idle or too old, and batches that are idle, at the moment they are due; nothing is polled."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import contextlib
 import logging
 
 from qpud.context import Context
+from qpud.core.batch import Batch, BatchEnd
+from qpud.core.batch import idle_deadline as batch_deadline
 from qpud.core.errors import QpudError
 from qpud.core.session import expiry, idle_deadline
 from qpud.service.sessions import SessionVerbs
@@ -37,6 +39,8 @@ class Reaper:
             self._changed.clear()
             for session_id in list(self._context.book.sessions):
                 await self._reap(session_id)
+            for batch in list(self._context.book.batches.values()):
+                await self._close_if_idle(batch.id)
             await self._stop_orphans()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._seconds_to_next()):
@@ -57,6 +61,21 @@ class Reaper:
             await self._try_again(session.id, error)
         else:
             log.info("session expired", extra={"session": session.id, "user": session.user, "reason": reason})
+
+    async def _close_if_idle(self, batch_id: str) -> None:
+        context = self._context
+        batch = context.book.batches.get(batch_id)
+        if batch is None or context.book.is_batch_busy(batch) or context.clock() < self._batch_deadline(batch):
+            return
+        try:
+            await self._sessions.end_batch(batch, BatchEnd.IDLE)
+        except QpudError as error:
+            await self._try_again(batch.session_id, error)
+        else:
+            log.info("idle batch closed", extra={"batch": batch.id, "session": batch.session_id})
+
+    def _batch_deadline(self, batch: Batch) -> float:
+        return batch_deadline(batch, self._context.policy.daemon.batch_idle_timeout)
 
     async def _stop_orphans(self) -> None:
         try:
@@ -79,5 +98,9 @@ class Reaper:
             else min(session.expires_at, idle_deadline(session, idle))
             for session in context.book.sessions.values()
         ]
+        now, timeout = context.clock(), context.policy.daemon.batch_idle_timeout
+        for batch in context.book.batches.values():
+            busy = context.book.is_batch_busy(batch)
+            deadlines.append(now + timeout if busy else self._batch_deadline(batch))
         earliest = min(deadlines, default=context.clock() + _LONGEST_SLEEP_SECONDS)
         return min(max(0.05, earliest - context.clock()), _LONGEST_SLEEP_SECONDS)

@@ -23,7 +23,7 @@ from qpud.core.slurm import has_ended, job_number
 from qpud.service import admission, slurm
 from qpud.service.base import token_hash
 from qpud.service.ending import EndingVerbs
-from qpud.store import queries
+from qpud.store import batches, queries
 from qpud.store import sessions as sql
 from qpud.store.writer import Transaction
 
@@ -124,10 +124,13 @@ class SessionVerbs(EndingVerbs):
 
         def operation(transaction: Transaction) -> bool:
             sql.delete_tokens(transaction, session.id)
+            batches.close_of_session(transaction, session.id, now)
             return sql.close(transaction, closed)
 
         def then(_is_first: bool) -> None:
             context.book.remove_session(session.id)
+            for batch in context.book.batches_of_session(session.id):
+                context.book.remove_batch(batch.id)
             self._tokens.pop(session.id, None)
             self._forget_slurm_job(session)
             context.metrics.sessions(len(context.book.sessions))

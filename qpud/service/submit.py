@@ -55,7 +55,7 @@ class _Known(msgspec.Struct, frozen=True, gc=False):
         return not self.facts.variables and not self.facts.mappable
 
 
-class _Accepted(msgspec.Struct, frozen=True):
+class Accepted(msgspec.Struct, frozen=True):
     """A request that passed every check that needs no database."""
 
     ask: JobRequest
@@ -99,7 +99,7 @@ class SubmitVerbs(Verbs):
         if not 0 < len(asks) <= _LARGEST_BATCH:
             raise BadRequest(f"{len(asks)} jobs in one request: 1 … {_LARGEST_BATCH} are possible")
         session = await self._session_for(who, session_ref)
-        digest = _digest(asks) if key is not None else b""
+        digest = digest_of(asks) if key is not None else b""
         if key is not None and (earlier := await self._repeated(who, key, digest)):
             return earlier
         with self._room_for(session, asks) as room:
@@ -139,7 +139,7 @@ class SubmitVerbs(Verbs):
     async def _repeated(self, who: Identity, key: str, digest: bytes) -> list[Job]:
         earlier = await self.jobs_of_key(who, key)
         if earlier:
-            await self._context.store.write(lambda transaction: _check_digest(transaction, who.user_id, key, digest))
+            await self._context.store.write(lambda transaction: check_digest(transaction, who.user_id, key, digest))
         return earlier
 
     def _room_for(self, session: Session, asks: list[JobRequest]) -> ExitStack:
@@ -150,23 +150,23 @@ class SubmitVerbs(Verbs):
         return room
 
     # -- one job
-    async def _accept(self, ask: JobRequest) -> _Accepted:
+    async def _accept(self, ask: JobRequest) -> Accepted:
         shots = check_shots(ask.shots)
         resource = self.resource_name(ask.resource)
-        _check_texts(ask)
+        check_texts(ask)
         program = self._program(ask)
         self._check_atoms(resource, ask)
         spec = self._context.specs.get(resource)
         if spec is None:  # the resource never told its device: checked when it does
-            return _Accepted(ask, program, resource, Reason.VALIDATING, None)
+            return Accepted(ask, program, resource, Reason.VALIDATING, None)
         if spec.max_runs is not None and shots > spec.max_runs:
             raise Invalid(f"{shots} shots exceed max_runs {spec.max_runs} of {resource}'s device {spec.name}")
         verdict = await self._context.validator.within(self.policy.daemon.validation_wait, program, shots, spec)
         if verdict is None:
-            return _Accepted(ask, program, resource, Reason.VALIDATING, None)
+            return Accepted(ask, program, resource, Reason.VALIDATING, None)
         if not verdict.ok:
             raise Invalid(verdict.sentence)
-        return _Accepted(ask, program, resource, Reason.NONE, spec.hash)
+        return Accepted(ask, program, resource, Reason.NONE, spec.hash)
 
     def _check_atoms(self, resource: str, ask: JobRequest) -> None:
         """An emulator takes so many atoms before memory runs out; a simulated QPU falls back to cheaper counts."""
@@ -178,12 +178,15 @@ class SubmitVerbs(Verbs):
             raise Invalid(f"{atoms} atoms exceed MaxAtoms {policy.max_atoms} of {resource}")
 
     def _program(self, ask: JobRequest) -> Program:
-        known = self._sequences.get(ask.sequence) or self._look_at(ask.sequence)
+        known = self._known(ask.sequence)
         if known.is_fixed and not ask.variables:
             return known.program
         check_variables(known.facts, ask.variables)
         register = register_hash(known.facts, ask.variables)
         return msgspec.structs.replace(known.program, variables=ask.variables, register_hash=register)
+
+    def _known(self, text: str) -> _Known:
+        return self._sequences.get(text) or self._look_at(text)
 
     def _look_at(self, text: str) -> _Known:
         """Inspect a new sequence and remember it; the text is the key, since hashing it costs more than the rest."""
@@ -197,14 +200,14 @@ class SubmitVerbs(Verbs):
 
     # -- all of them
     async def _commit(
-        self, session: Session, accepted: list[_Accepted], key: str | None, digest: bytes, room: ExitStack
+        self, session: Session, accepted: list[Accepted], key: str | None, digest: bytes, room: ExitStack
     ) -> list[Job]:
         news, texts = self._new_jobs(session, accepted), self._unstored(accepted)
         jobs = [new.job for new in news]
         submission = Submission(session_id=session.id, texts=texts, news=news)
 
         def once(transaction: Transaction) -> bool:
-            if _check_digest(transaction, session.user_id, key or "", digest):
+            if check_digest(transaction, session.user_id, key or "", digest):
                 return False  # the same request arrived twice at once: the first one stands
             submission(transaction)
             sql.insert_key(transaction, session.user_id, key or "", jobs, digest)
@@ -220,7 +223,7 @@ class SubmitVerbs(Verbs):
             return await queries.jobs_of_key(self._context.store, session.user_id, key or "")
         return jobs
 
-    def _new_jobs(self, session: Session, accepted: list[_Accepted]) -> list[NewJob]:
+    def _new_jobs(self, session: Session, accepted: list[Accepted]) -> list[NewJob]:
         context = self._context
         first = context.take_job_ids(len(accepted))
         if first + len(accepted) > LARGEST_JOB_ID:
@@ -229,7 +232,7 @@ class SubmitVerbs(Verbs):
         now = context.clock()
         return [self._new_job(session, one, first + offset, batch_id, now) for offset, one in enumerate(accepted)]
 
-    def _new_job(self, session: Session, one: _Accepted, job_id: int, batch_id: str | None, now: float) -> NewJob:
+    def _new_job(self, session: Session, one: Accepted, job_id: int, batch_id: str | None, now: float) -> NewJob:
         job = Job(
             id=job_id,
             uid=job_uid(job_id, self._uid_bits.getrandbits(90)),
@@ -249,7 +252,7 @@ class SubmitVerbs(Verbs):
         seed = self._random.getrandbits(31)
         return NewJob(job=job, variables=canonical(one.ask.variables), tags=canonical(one.ask.tags), seed=seed)
 
-    def _unstored(self, accepted: list[_Accepted]) -> dict[str, str]:
+    def _unstored(self, accepted: list[Accepted]) -> dict[str, str]:
         """Texts by hash of the sequences that may not be committed yet."""
         programs = (one.program for one in accepted)
         return {
@@ -260,6 +263,7 @@ class SubmitVerbs(Verbs):
 
     def _entered(self, session: Session, jobs: list[Job], texts: dict[str, str]) -> None:
         context = self._context
+        context.book.touch_batch(jobs[0], jobs[0].submitted_at)
         current = context.book.sessions.get(session.id)
         if current is not None:
             context.book.sessions[session.id] = msgspec.structs.replace(current, last_used_at=jobs[0].submitted_at)
@@ -305,18 +309,21 @@ def _hash(text: bytes) -> str:
     return whole.hexdigest()
 
 
-def _digest(asks: list[JobRequest]) -> bytes:
+def digest_of(asks: list[JobRequest]) -> bytes:
+    """What a submission is known by under its key."""
     return hashlib.sha256(msgspec.json.encode(asks, order="deterministic")).digest()
 
 
-def _check_digest(transaction: Transaction, user_id: int, key: str, digest: bytes) -> bool:
+def check_digest(transaction: Transaction, user_id: int, key: str, digest: bytes) -> bool:
+    """Whether a key made jobs before. Raises: Conflict: other ones."""
     found = sql.find_key(transaction, user_id, key)
     if found is not None and found[2] != digest:
         raise Conflict(f"Idempotency-Key {key[:64]!r} came with another request before: use a new key")
     return found is not None
 
 
-def _check_texts(ask: JobRequest) -> None:
+def check_texts(ask: JobRequest) -> None:
+    """Refuse a long name and too many or too long tags. Raises: BadRequest."""
     if ask.name is not None and len(ask.name) > _LONGEST_NAME:
         raise BadRequest(f"a job name of {len(ask.name)} characters is longer than {_LONGEST_NAME}")
     if len(ask.tags) > 20 or any(len(tag) > _LONGEST_NAME for tag in ask.tags):

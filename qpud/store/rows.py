@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from qpud.core.batch import Batch, BatchEnd
 from qpud.core.job import Job, JobState, Reason
 from qpud.core.reservations import Reservation
 from qpud.core.session import CloseReason, Hint, Session
@@ -18,6 +19,7 @@ from qpud.core.slices import Slice, SliceState
 
 Row = Sequence[Any]
 
+BATCH_COLUMNS = ", ".join(Batch.__struct_fields__)
 SESSION_COLUMNS = ", ".join(Session.__struct_fields__)
 JOB_COLUMNS = ", ".join(Job.__struct_fields__)
 SLICE_COLUMNS = ", ".join(Slice.__struct_fields__)
@@ -85,6 +87,15 @@ def reservation_from(row: Row) -> Reservation:
     fields = dict(zip(Reservation.__struct_fields__, row, strict=True))
     lists = {field: tuple(json.loads(fields[field])) for field in ("accounts", "users")}
     return Reservation(**{**fields, **lists})
+
+
+def batch_from(row: Row) -> Batch:
+    """A batch from BATCH_COLUMNS; its tags are a JSON list."""
+    fields = dict(zip(Batch.__struct_fields__, row, strict=True))
+    fields["tags"] = tuple(json.loads(fields["tags"]))
+    if fields["close_reason"] is not None:
+        fields["close_reason"] = BatchEnd(fields["close_reason"])
+    return Batch(**fields)
 
 
 def to_row(value: Job | Session | Slice) -> tuple[Any, ...]:

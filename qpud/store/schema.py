@@ -169,7 +169,32 @@ _V3 = """
 ALTER TABLE sessions ADD COLUMN slurm_started_at REAL;
 """
 
-MIGRATIONS = (_V1, _V2, _V3)
+_V4 = """
+-- batches
+CREATE TABLE batches (
+  id TEXT PRIMARY KEY,
+  session_id TEXT NOT NULL,
+  user_id INTEGER NOT NULL,
+  resource TEXT NOT NULL,
+  name TEXT,
+  tags TEXT NOT NULL,
+  project TEXT,
+  sequence_hash TEXT,
+  opened_at REAL NOT NULL,
+  last_used_at REAL NOT NULL,
+  closed_at REAL,
+  close_reason TEXT,
+  key TEXT,
+  body_hash BLOB NOT NULL,
+  CHECK ((closed_at IS NULL) = (close_reason IS NULL))
+) WITHOUT ROWID;
+CREATE INDEX batches_user ON batches (user_id, opened_at);
+CREATE INDEX batches_open ON batches (session_id) WHERE closed_at IS NULL;
+CREATE INDEX batches_key ON batches (user_id, key, opened_at) WHERE key IS NOT NULL;
+CREATE INDEX jobs_batch ON jobs (batch_id, id) WHERE batch_id IS NOT NULL;
+"""
+
+MIGRATIONS = (_V1, _V2, _V3, _V4)
 
 
 def schema_of(connection: sqlite3.Connection) -> int:

@@ -9,16 +9,19 @@ from typing import Any, TypeVar
 import aiosqlite
 import msgspec
 
+from qpud.core.batch import Batch
 from qpud.core.job import Job
 from qpud.core.reservations import Reservation
 from qpud.core.session import Session
 from qpud.core.slices import Slice
 from qpud.store.rows import (
+    BATCH_COLUMNS,
     JOB_COLUMNS,
     RESERVATION_COLUMNS,
     SESSION_COLUMNS,
     SLICE_COLUMNS,
     Row,
+    batch_from,
     job_from,
     reservation_from,
     session_from,
@@ -42,6 +45,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     sessions: list[Session]
     tokens: list[tuple[bytes, str]]
     jobs: list[Job]
+    batches: list[Batch]
     in_flight: list[Slice]
     drains: dict[str, Drain]
     reservations: list[Reservation]
@@ -103,6 +107,7 @@ class Store:
             sessions=await self._open_sessions(),
             tokens=[(row[0], row[1]) for row in await self.rows("SELECT hash, session_id FROM tokens")],
             jobs=await self._unfinished_jobs(),
+            batches=await self._open_batches(),
             in_flight=await self._slices_in_flight(),
             drains=await self._drains(),
             reservations=await self._reservations(),
@@ -134,6 +139,22 @@ class Store:
         return [
             msgspec.structs.replace(session, last_used_at=max(session.last_used_at, used.get(session.id, 0.0)))
             for session in sessions
+        ]
+
+    async def _open_batches(self) -> list[Batch]:
+        # last_used_at moves in memory only, as a session's
+        rows = await self.rows(f"SELECT {BATCH_COLUMNS} FROM batches WHERE closed_at IS NULL")  # noqa: S608  constants
+        used = {
+            batch_id: used_at
+            for batch_id, used_at in await self.rows(
+                "SELECT b.id, max(coalesce(j.ended_at, j.submitted_at)) FROM batches b"
+                " JOIN jobs j ON j.batch_id = b.id WHERE b.closed_at IS NULL GROUP BY b.id"
+            )
+        }
+        batches = [batch_from(row) for row in rows]
+        return [
+            msgspec.structs.replace(batch, last_used_at=max(batch.last_used_at, used.get(batch.id, 0.0)))
+            for batch in batches
         ]
 
     async def _unfinished_jobs(self) -> list[Job]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import msgspec
+from fake_batches import FakeBatches
 
 from qpud.api.app import App, create_app
 from qpud.api.auth import Authenticator
@@ -30,12 +31,13 @@ USERS = {0: "root", 1000: "ada", 1001: "bob", 1002: "qops"}
 SPEC_TEXT = '{"name":"FRESNEL","max_runs":2000,"rydberg_level":60}'
 
 
-class FakeService:
+class FakeService(FakeBatches):
     """The verbs of `qpud.service.Service`, in memory: sessions, jobs, and nothing that runs."""
 
     urls: tuple[str, ...] = ("http://0.0.0.0:8006",)
 
     def __init__(self, policy: Policy) -> None:
+        super().__init__()
         self.policy = policy
         self.urls: tuple[str, ...] = ("http://127.0.0.1:8006",)
         self.sessions: dict[str, Session] = {}

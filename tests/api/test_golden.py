@@ -7,6 +7,8 @@ import re
 from fakes import SEQUENCE, Desk
 from golden import Recorder, compare
 
+from qpud.core.job import JobState
+
 
 async def test_the_native_dialect_answers_as_recorded() -> None:
     desk = Desk()
@@ -67,6 +69,26 @@ async def test_the_controls_answer_as_recorded() -> None:
         await steer("POST", "/v1/resources/FRESNEL/down", json={"reason": "vacuum is gone"})
         await ask("POST", "/v1/resources/FRESNEL/down", json={"reason": "x"})
     compare("controls.json", ask.text() + steer.text())
+
+
+async def test_batches_answer_as_recorded() -> None:
+    desk = Desk()
+    async with desk.client(peer=1000) as client:
+        ask = Recorder(client)
+        session = {"X-Warden-Session": (await client.post("/v1/sessions", json={})).json()["token"]}
+        batch = await ask("POST", "/v1/batches", json={"sequence": SEQUENCE, "tags": ["t"]}, headers=session)
+        await ask("POST", f"/v1/batches/{batch['id']}/jobs", json=[{"shots": 5, "variables": {"a": [1, 2]}}])
+        await ask("GET", f"/v1/batches/{batch['id']}")
+        await ask("POST", f"/v1/batches/{batch['id']}/complete")
+        await ask("POST", f"/v1/batches/{batch['id']}/jobs", json=[{"shots": 5}])
+        closed = {"open": False, "jobs": [{"sequence": SEQUENCE, "shots": 5}]}
+        closed = await ask("POST", "/v1/batches", json=closed, headers=session)
+        await ask("POST", f"/v1/batches/{closed['id']}/cancel")
+        await ask("GET", "/v1/batches?open=false&state=PENDING,DONE&tag=t&limit=1")
+        await ask("GET", "/v1/batches?opened=false")
+        await ask("GET", "/v1/batches/none")
+    assert desk.service.searched[0].states == (JobState.PENDING, JobState.DONE)
+    compare("batches.json", ask.text())
 
 
 async def test_the_qrmi_dialect_answers_as_recorded() -> None:

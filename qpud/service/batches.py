@@ -1,0 +1,383 @@
+"""Verbs on batches: open, add jobs, complete, cancel, tag, look."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterable
+from contextlib import ExitStack
+
+import msgspec
+
+from qpud.context import Context, new_uuid
+from qpud.core import verbs
+from qpud.core.batch import Batch, BatchEnd, state_of
+from qpud.core.errors import BadRequest, Conflict, Invalid, NotFound
+from qpud.core.identity import Identity
+from qpud.core.ids import job_id_of
+from qpud.core.job import Job, Reason
+from qpud.core.session import Session
+from qpud.core.verbs import JobRequest
+from qpud.service.base import usable
+from qpud.service.jobs import JobVerbs
+from qpud.service.submit import Accepted, SubmitVerbs, check_digest, check_texts, digest_of
+from qpud.store import batches as sql
+from qpud.store import jobs as jobs_sql
+from qpud.store import search, sessions
+from qpud.store.jobs import NewJob
+from qpud.store.submission import Submission
+from qpud.store.writer import Transaction
+
+MOST_OPEN = 1000  # open batches of one session
+_LARGEST_BATCH = 1000  # jobs in one request
+_REMEMBERED = 4096  # batches that were looked at
+_STOPPED_AT_ONCE = 256
+_CLOSED = "batch {} is closed ({}) and takes no more jobs: open another one"
+
+
+class BatchVerbs(SubmitVerbs, JobVerbs):
+    """Batches. A reference is a batch's id, or the uuid of a job without batch, which is one of its own."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._looked_at: OrderedDict[str, None] = OrderedDict()
+
+    async def open_batch(
+        self,
+        who: Identity,
+        session_ref: str | None,
+        ask: verbs.OpenBatch,
+        key: str | None = None,
+        key_seconds: float | None = None,
+    ) -> verbs.BatchView:
+        """Store a batch and its jobs durably, closed or open for more.
+
+        Args:
+            who: The caller.
+            session_ref: As `submit`.
+            ask: The batch.
+            key: A repeated key of the same user returns the batch of the first call.
+            key_seconds: Where the key is not the client's own, but made of what he sent: it counts so long, and only
+                until somebody has looked at the batch, since who knows its id does not repeat his request.
+
+        Raises:
+            BadRequest: A closed batch without jobs, or too many jobs.
+            Everything that `submit` raises.
+        """
+        self._check_batch(ask)
+        session = await self._session_for(who, session_ref)
+        if ask.is_open and len(self._context.book.batches_of_session(session.id)) >= MOST_OPEN:
+            raise Conflict(f"session {session.id} has {MOST_OPEN} open batches: complete some of them")
+        resource = self.resource_name(ask.resource)
+        asks = [_of_batch(job, resource, ask.sequence) for job in ask.jobs]
+        digest = hashlib.sha256(msgspec.json.encode(ask, order="deterministic")).digest()
+        since = 0.0 if key_seconds is None else self._context.clock() - key_seconds
+        with self._room(session, asks) as room:
+            accepted = [await self._accept(one) for one in asks]
+            new = self._new_batch(session, ask, resource, accepted)
+            batch_id = await self._store_new(session, new, key, digest, since, room)
+        return await self._viewed(await self._any_batch(who, batch_id))
+
+    async def add_jobs(
+        self, who: Identity, ref: str, asks: list[JobRequest], key: str | None = None
+    ) -> verbs.BatchView:
+        """Add jobs to an open batch, durably.
+
+        Raises:
+            Conflict: The batch is closed.
+            Everything that `submit` raises.
+        """
+        if not 0 < len(asks) <= _LARGEST_BATCH:
+            raise BadRequest(f"{len(asks)} jobs in one request: 1 … {_LARGEST_BATCH} are possible")
+        batch, digest = await self._batch(who, ref), digest_of(asks)
+        if key is not None and await self._repeated(who, key, digest):
+            return await self._viewed(batch)
+        if not batch.is_open:
+            raise Conflict(_CLOSED.format(batch.id, batch.close_reason))
+        session = usable(await self._session(who, batch.session_id), who)
+        text = await self._text_of(batch)
+        asks = [_of_batch(job, batch.resource, text) for job in asks]
+        with self._room(session, asks) as room:
+            accepted = [await self._accept(one) for one in asks]
+            await self._store_more(session, batch, accepted, key, digest, room)
+        return await self._viewed(await self._batch(who, ref))
+
+    async def complete_batch(self, who: Identity, ref: str) -> verbs.BatchView:
+        """Close a batch to more jobs; one that is closed stays as it is."""
+        batch = await self._batch(who, ref)
+        if batch.is_open:
+            await self.end_batch(batch, BatchEnd.COMPLETE)
+        return await self._viewed(await self._batch(who, ref))
+
+    async def cancel_batch(self, who: Identity, ref: str) -> verbs.BatchView:
+        """Close a batch and stop its unfinished jobs; those that have ended stay as they are."""
+        batch = await self._batch(who, ref)
+        if batch.is_open:
+            await self.end_batch(batch, BatchEnd.CANCELED)
+        why = Reason.USER if who.user_id == batch.user_id else Reason.ADMIN
+        text = f"canceled with its batch by {who.user}"
+        jobs = [
+            job for job in await self._jobs_of(batch) if not job.is_terminal and job.reason is not Reason.CANCELING
+        ]
+        for start in range(0, len(jobs), _STOPPED_AT_ONCE):
+            current = (self._context.book.jobs.get(job.id) for job in jobs[start : start + _STOPPED_AT_ONCE])
+            await asyncio.gather(*(self.stop_job(job, why, text) for job in current if job is not None))
+        return await self._viewed(await self._batch(who, ref))
+
+    async def tag_batch(self, who: Identity, ref: str, tags: tuple[str, ...]) -> verbs.BatchView:
+        """Give a batch other tags.
+
+        Raises:
+            BadRequest: Too many, or too long.
+            Conflict: It is a job without batch: those have the tags of their submission.
+        """
+        check_texts(JobRequest(sequence="", shots=1, tags=tags))
+        batch = await self._batch(who, ref)
+        if await search.batch(self._context.store, batch.id) is None:
+            raise Conflict(f"batch {batch.id} was submitted as jobs: their tags stay as they are")
+        tagged = msgspec.structs.replace(batch, tags=tags)
+
+        def then(_none: None) -> None:
+            if (current := self._context.book.batches.get(batch.id)) is not None:
+                self._context.book.batches[batch.id] = msgspec.structs.replace(current, tags=tags)
+
+        await self._context.store.write(lambda transaction: sql.set_tags(transaction, batch.id, tags), then)
+        return await self._viewed(tagged)
+
+    async def get_batch(self, who: Identity, ref: str) -> verbs.BatchView:
+        """One batch with its jobs. Raises: NotFound: No such batch, or another user's."""
+        return await self._viewed(await self._batch(who, ref))
+
+    async def list_batches(self, who: Identity, which: verbs.BatchFilter) -> verbs.BatchPage:
+        """The caller's batches, newest first; everybody's for an administrator."""
+        _check_page(which.limit, which.offset)
+        if not who.is_admin:
+            which = msgspec.structs.replace(which, user_id=who.user_id)
+        found, total = await search.batches(self._context.store, which)
+        self._notice(batch.id for batch in found)
+        jobs: dict[str, list[Job]] = {batch.id: [] for batch in found}
+        for job in await search.jobs_of(self._context.store, list(jobs)):
+            jobs[job.batch_id or ""].append(self._current(job))
+        current = [self._context.book.batches.get(batch.id, batch) for batch in found]
+        return verbs.BatchPage(batches=[_view(batch, jobs[batch.id]) for batch in current], total=total)
+
+    async def search_jobs(self, who: Identity, which: verbs.JobSearch) -> tuple[list[Job], int]:
+        """A page of the caller's jobs, and how many there are in all; everybody's for an administrator."""
+        _check_page(which.limit, which.offset)
+        if not who.is_admin:
+            which = msgspec.structs.replace(which, user_id=who.user_id)
+        found, total = await search.jobs(self._context.store, which)
+        self._notice(job.batch_id for job in found)
+        return [self._current(job) for job in found], total
+
+    async def batch_sequence(self, view: verbs.BatchView) -> str | None:
+        """The text of the sequence that a batch's jobs have which bring none of their own."""
+        return await self._text_of(view.batch)
+
+    async def job_details(self, jobs: list[Job]) -> tuple[dict[int, dict[str, object]], dict[int, str]]:
+        """Variables and final sentences of jobs, by id, of those that have any."""
+        store = self._context.store
+        return await search.job_variables(store, jobs), await search.job_messages(store, jobs)
+
+    # -- looking
+    async def _batch(self, who: Identity, ref: str) -> Batch:
+        batch = await self._any_batch(who, ref)
+        self._notice([batch.id])
+        return batch
+
+    async def _any_batch(self, who: Identity, ref: str) -> Batch:
+        batch = self._context.book.batches.get(ref) or await search.batch(self._context.store, ref)
+        batch = batch or await self._batch_of_jobs(who, ref)
+        if batch is None or not who.may_see(batch.user_id):
+            raise NotFound(f"batch {ref[:40]} does not exist")
+        return batch
+
+    async def _batch_of_jobs(self, who: Identity, ref: str) -> Batch | None:
+        """What POST /v1/jobs made: a list is a batch, a single job is one of its own."""
+        jobs = await search.jobs_of(self._context.store, [ref])
+        if not jobs:
+            try:
+                jobs = [await self._job(who, ref)]
+            except NotFound:
+                return None
+        return _implied(jobs[0])
+
+    async def _viewed(self, batch: Batch) -> verbs.BatchView:
+        return _view(batch, [self._current(job) for job in await self._jobs_of(batch)])
+
+    def _notice(self, batch_ids: Iterable[str | None]) -> None:
+        """Somebody who names these batches has had the answers that made them."""
+        self._looked_at.update(dict.fromkeys(batch_id for batch_id in batch_ids if batch_id is not None))
+        while len(self._looked_at) > _REMEMBERED:
+            self._looked_at.popitem(last=False)
+
+    async def _jobs_of(self, batch: Batch) -> list[Job]:
+        jobs = await search.jobs_of(self._context.store, [batch.id])
+        if jobs or (job_id := job_id_of(batch.id)) is None:
+            return jobs
+        job = await self._job_by_id(job_id)
+        return [] if job is None else [job]
+
+    def _current(self, job: Job) -> Job:
+        return self._explained(self._context.book.jobs.get(job.id, job))
+
+    async def _text_of(self, batch: Batch) -> str | None:
+        if batch.sequence_hash is None:
+            return None
+        return await search.sequence_text(self._context.store, batch.sequence_hash)
+
+    # -- storing
+    def _check_batch(self, ask: verbs.OpenBatch) -> None:
+        if len(ask.jobs) > _LARGEST_BATCH or not (ask.jobs or ask.is_open):
+            raise BadRequest(
+                f"a batch of {len(ask.jobs)} jobs: 1 … {_LARGEST_BATCH} are possible, none in an open one"
+            )
+        check_texts(JobRequest(sequence="", shots=1, name=ask.name, tags=ask.tags))
+
+    def _room(self, session: Session, asks: list[JobRequest]) -> ExitStack:
+        return self._room_for(session, asks) if asks else ExitStack()
+
+    def _new_batch(
+        self, session: Session, ask: verbs.OpenBatch, resource: str, accepted: list[Accepted]
+    ) -> tuple[Batch, list[NewJob], dict[str, str]]:
+        news, texts = self._new_jobs(session, accepted) if accepted else [], self._unstored(accepted)
+        sequence_hash = None
+        if ask.sequence is not None:
+            known = self._known(ask.sequence)
+            sequence_hash = known.program.sequence_hash
+            if not known.is_stored:
+                texts[sequence_hash] = ask.sequence
+        is_single = len(news) == 1 and not ask.is_open
+        now = self._context.clock()
+        batch = Batch(
+            id=news[0].job.uid if is_single else new_uuid(),
+            session_id=session.id,
+            user_id=session.user_id,
+            resource=resource,
+            name=ask.name,
+            tags=ask.tags,
+            project=ask.project,
+            sequence_hash=sequence_hash,
+            opened_at=now,
+            last_used_at=now,
+            closed_at=None if ask.is_open else now,
+            close_reason=None if ask.is_open else BatchEnd.COMPLETE,
+        )
+        return batch, _belonging(news, batch.id), texts
+
+    async def _store_new(
+        self,
+        session: Session,
+        new: tuple[Batch, list[NewJob], dict[str, str]],
+        key: str | None,
+        digest: bytes,
+        since: float,
+        room: ExitStack,
+    ) -> str:
+        batch, news, texts = new
+        submission = Submission(session_id=session.id, texts=texts, news=news)
+        may_repeat = since > 0
+
+        def operation(transaction: Transaction) -> str:
+            earlier = key and sql.find_key(transaction, session.user_id, key, since)
+            if earlier and not (may_repeat and earlier[0] in self._looked_at):
+                return _same(earlier, key or "", digest)
+            sessions.require_open(transaction, session.id)
+            sql.insert(transaction, batch, key, digest)
+            _insert_jobs(transaction, submission)
+            return batch.id
+
+        def then(stored: str) -> None:
+            room.close()
+            if stored == batch.id:
+                self._entered_batch(session, batch, submission)
+
+        return await self._context.store.write(operation, then)
+
+    def _entered_batch(self, session: Session, batch: Batch, submission: Submission) -> None:
+        if batch.is_open and session.id in self._context.book.sessions:
+            self._context.book.batches[batch.id] = batch
+            self._context.touch()
+        if submission.news:
+            self._entered(session, [new.job for new in submission.news], dict(submission.texts))
+
+    async def _store_more(
+        self,
+        session: Session,
+        batch: Batch,
+        accepted: list[Accepted],
+        key: str | None,
+        digest: bytes,
+        room: ExitStack,
+    ) -> None:
+        news = _belonging(self._new_jobs(session, accepted), batch.id)
+        jobs = [new.job for new in news]
+        submission = Submission(session_id=session.id, texts=self._unstored(accepted), news=news)
+
+        def operation(transaction: Transaction) -> bool:
+            if key is not None and check_digest(transaction, session.user_id, key, digest):
+                return False
+            sql.require_open(transaction, batch.id)
+            submission(transaction)
+            if key is not None:
+                jobs_sql.insert_key(transaction, session.user_id, key, jobs, digest)
+            return True
+
+        def then(is_first: bool) -> None:
+            room.close()
+            if is_first:
+                self._entered(session, jobs, dict(submission.texts))
+
+        await self._context.store.write(operation, then)
+
+
+def _of_batch(ask: JobRequest, resource: str, sequence: str | None) -> JobRequest:
+    """A job as part of its batch."""
+    if ask.resource not in (None, resource):
+        raise Invalid(f"a job for {ask.resource} does not fit into a batch for {resource}")
+    if not (text := ask.sequence or sequence):
+        raise Invalid("a job without a sequence needs a batch that has one")
+    return msgspec.structs.replace(ask, resource=resource, sequence=text)
+
+
+def _belonging(news: list[NewJob], batch_id: str) -> list[NewJob]:
+    return [msgspec.structs.replace(new, job=msgspec.structs.replace(new.job, batch_id=batch_id)) for new in news]
+
+
+def _insert_jobs(transaction: Transaction, submission: Submission) -> None:
+    if submission.news:
+        submission(transaction)
+    else:
+        jobs_sql.insert_sequences(transaction, list(submission.texts.items()))
+
+
+def _same(earlier: tuple[str, bytes], key: str, digest: bytes) -> str:
+    if earlier[1] != digest:
+        raise Conflict(f"Idempotency-Key {key[:64]!r} came with another request before: use a new key")
+    return earlier[0]
+
+
+def _implied(job: Job) -> Batch:
+    """The batch that a job is in, or is, without anybody having opened one."""
+    return Batch(
+        id=job.batch_id or job.uid,
+        session_id=job.session_id,
+        user_id=job.user_id,
+        resource=job.resource,
+        name=job.name,
+        sequence_hash=job.sequence_hash,
+        opened_at=job.submitted_at,
+        last_used_at=job.submitted_at,
+        closed_at=job.submitted_at,
+        close_reason=BatchEnd.COMPLETE,
+    )
+
+
+def _view(batch: Batch, jobs: list[Job]) -> verbs.BatchView:
+    return verbs.BatchView(batch=batch, jobs=jobs, state=state_of(batch, [job.state for job in jobs]))
+
+
+def _check_page(limit: int, offset: int) -> None:
+    if not (1 <= limit <= 1000 and offset >= 0):
+        raise BadRequest(f"a page of {limit} from {offset} on is impossible: limit is 1 … 1000, offset 0 or more")
