@@ -23,8 +23,8 @@ from qpud.cli.tables import clock, fields
 
 HIDDEN = "<token>"
 EPILOG = """\
-With --shell or --json it opens a session, which stays open for the shell until `qpud sessions --close ID`, until it has
-not been used for SessionIdleTimeout, or until it expires; the times are said on standard error. With QPUD_TOKEN or
+With --shell or --json it opens a session, which stays open until `qpud sessions --close ID`, until it has not been
+used for SessionIdleTimeout, or until it expires; the times are said on standard error. With QPUD_TOKEN or
 QPUD_TOKEN_FILE set and nothing asked of a session, that session is used. Otherwise it opens nothing, and shows the
 variables without the token. Example: eval "$(qpud env --sdk cudaq --qpu FRESNEL --shell)"
 """

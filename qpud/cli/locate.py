@@ -35,9 +35,7 @@ def dev_socket() -> Path | None:
         return None
 
 
-def places(
-    socket: str | None, url: str | None, environ: Mapping[str, str], qpu: str | None = None
-) -> list[Place]:
+def places(socket: str | None, url: str | None, environ: Mapping[str, str], qpu: str | None = None) -> list[Place]:
     """List where to look, in order; whoever names a place gets that place only.
 
     Args:
