@@ -61,7 +61,8 @@ def _print_opened(client: Client, args: argparse.Namespace, ticket: Ticket) -> N
         ticket = named._replace(token=session.pop("token"))
     note(_lifetime(session))
     if args.shell:
-        print("\n".join(f"export {name}={shlex.quote(value)}" for name, value in _variables(args, ticket).items()))
+        found = _variables(args, ticket).items()  # a resource with a dash in its name makes names no shell can take
+        print("\n".join(f"export {name}={shlex.quote(value)}" for name, value in found if name.isidentifier()))
         return
     shown = ticket._replace(token=HIDDEN) if sys.stdout.isatty() else ticket
     print(json.dumps({"environment": _variables(args, shown), "session": session}, indent=2, ensure_ascii=False))

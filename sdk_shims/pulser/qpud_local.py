@@ -97,7 +97,9 @@ class LocalConnection(RemoteConnection):
         return {job: (JobStatus.DONE, results) for job, results in self._batches[batch_id].items()}
 
     def _get_batch_status(self, batch_id: str) -> BatchStatus:
-        return BatchStatus.PENDING if batch_id in self._open and not self._batches[batch_id] else BatchStatus.DONE
+        if batch_id not in self._open:
+            return BatchStatus.DONE
+        return BatchStatus.RUNNING if self._batches[batch_id] else BatchStatus.PENDING
 
     def _run(self, sequence: pulser.Sequence, params: JobParams) -> Results:
         measured = self._add_measurement_to_sequence(self.update_sequence_device(sequence))

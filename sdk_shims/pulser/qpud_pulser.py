@@ -150,6 +150,7 @@ def connect(qpu: str | None = None, *, local: str | None = None) -> RemoteConnec
     place = choose(qpu)
     try:
         connection = QpudConnection(qpu)
+        connection.resources()  # it answers, and knows the token
     except QpudUnreachable as why:
         if mode == "never" or place.is_promised:
             raise
@@ -289,6 +290,10 @@ class QpudConnection(RemoteConnection):
         self._request("POST", f"/v1/batches/{batch_id}/complete")
 
     # -- what Pulser has no word for
+
+    def resources(self) -> list[str]:
+        """Names of all resources of this daemon."""
+        return [str(one["name"]) for one in self._get("/v1/resources")["resources"]]
 
     def cancel(self, results: RemoteResults) -> None:
         """Stop what has not ended of these results; shots that were taken are kept."""
