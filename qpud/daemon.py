@@ -24,6 +24,7 @@ import uvloop
 from qpud import __version__
 from qpud.api.app import create_app
 from qpud.api.auth import Authenticator
+from qpud.api.links import Links
 from qpud.api.server import Server
 from qpud.config import warnings
 from qpud.config.rule import load_rule
@@ -46,6 +47,7 @@ from qpud.site.lacking import lacking
 from qpud.site.munge_process import MungeProcess
 from qpud.site.notify import Notifier
 from qpud.site.peer import Groups, bind_tcp, bind_unix, bound_at, unbind, user_id, user_name
+from qpud.site.secret import kept_secret
 from qpud.site.slurm import Slurm
 from qpud.site.state import one_daemon
 from qpud.store.ledger import charged_since, hourly_usage
@@ -233,7 +235,8 @@ def _munge(stack: AsyncExitStack, policy: Policy) -> MungeProcess | None:
 def _server(stack: AsyncExitStack, context: Context, service: Service) -> Server:
     policy = context.policy
     authenticator = Authenticator(lambda: context.policy, _munge(stack, policy), service, user_name, user_id)
-    app = create_app(service, authenticator, context.metrics, lambda: context.policy.daemon.max_body_size)
+    links = Links(kept_secret(policy.daemon.state_save_location / "links.secret"))
+    app = create_app(service, authenticator, context.metrics, lambda: context.policy.daemon.max_body_size, links)
     sockets = _sockets(stack, policy)
     context.urls = tuple(_url(one) for one in sockets if one.family != socket.AF_UNIX)
     return Server(app, sockets)

@@ -10,7 +10,8 @@ socket → server.py        peer uid of a Unix socket into the scope
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,9 +21,21 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import Mount, Router
 from starlette.types import ASGIApp
 
-from qpud.api import native, native_admin, native_batches, onprem, operation, qrmi, qrmi_accounting
+from qpud.api import (
+    cloud,
+    cloud_devices,
+    cloud_jobs,
+    native,
+    native_admin,
+    native_batches,
+    onprem,
+    operation,
+    qrmi,
+    qrmi_accounting,
+)
 from qpud.api.auth import Authenticator
-from qpud.api.errors import Refusals, jsend, plain
+from qpud.api.errors import COME_BACK, Refusals, jsend, plain
+from qpud.api.links import Links
 from qpud.api.middleware import Measured, PlainPaths
 from qpud.api.parts import Parts
 from qpud.api.route import Route, starlette_routes
@@ -34,7 +47,17 @@ if TYPE_CHECKING:
 
 NATIVE = (*native.ROUTES, *native_batches.ROUTES, *native_admin.ROUTES)
 WARDEN = (*qrmi.ROUTES, *qrmi_accounting.ROUTES)
-ROUTES: tuple[Route, ...] = (*NATIVE, *WARDEN, *onprem.ROUTES, *operation.ROUTES)
+CORE_FAST = (*cloud.ROUTES, *cloud_jobs.ROUTES, *cloud_devices.ROUTES)
+ACCOUNT, TOKEN = cloud_devices.ACCOUNT_ROUTES, cloud_devices.TOKEN_ROUTES
+ROUTES: tuple[Route, ...] = (
+    *NATIVE,
+    *WARDEN,
+    *onprem.ROUTES,
+    *CORE_FAST,
+    *ACCOUNT,
+    *TOKEN,
+    *operation.ROUTES,
+)
 
 
 class App(Starlette):
@@ -50,14 +73,18 @@ class App(Starlette):
         refusals, in_jsend = Refusals(plain, ROUTES), Refusals(jsend, ROUTES)
         routes = partial(starlette_routes, parts=parts, body_limit=max_body_size)
         router = partial(Router, redirect_slashes=False)
+        of_cloud = Refusals(jsend, ROUTES, COME_BACK)
+
+        def mounted(path: str, table: Iterable[Route], refusals: Refusals) -> Mount:
+            layer = Middleware(ExceptionMiddleware, refusals.expected | {Exception: refusals.bug})
+            return Mount(path, router(routes(table, mount=path)), middleware=[layer])
+
         dialects = [
             Mount("/v1", router(routes(NATIVE, mount="/v1"))),
-            Mount(
-                "/api",
-                router(routes(onprem.ROUTES, mount="/api")),
-                middleware=[Middleware(ExceptionMiddleware, in_jsend.expected | {Exception: in_jsend.bug})],
-            ),
-            *routes((*WARDEN, *operation.ROUTES)),
+            mounted("/api", onprem.ROUTES, in_jsend),
+            mounted("/core-fast", CORE_FAST, of_cloud),
+            mounted("/account", ACCOUNT, of_cloud),
+            *routes((*WARDEN, *TOKEN, *operation.ROUTES)),
         ]
         often = routes(route for route in ROUTES if route.often)
         super().__init__(routes=[*often, Mount("/r/{resource}", router([*often, *dialects])), *dialects])
@@ -75,7 +102,11 @@ class App(Starlette):
 
 
 def create_app(
-    service: Service, authenticator: Authenticator, metrics: Metrics, max_body_size: Callable[[], int]
+    service: Service,
+    authenticator: Authenticator,
+    metrics: Metrics,
+    max_body_size: Callable[[], int],
+    links: Links | None = None,
 ) -> App:
     """Put the HTTP layer together.
 
@@ -84,7 +115,15 @@ def create_app(
         authenticator: Who tells who is calling.
         metrics: Where requests are counted.
         max_body_size: Gives MaxBodySize in bytes.
+        links: Makes links to results; None: of a secret that ends with the process.
     """
-    parts = Parts(service=service, authenticator=authenticator, metrics=metrics, waits=Waits(), routes=ROUTES)
+    parts = Parts(
+        service=service,
+        authenticator=authenticator,
+        metrics=metrics,
+        waits=Waits(),
+        routes=ROUTES,
+        links=links or Links(secrets.token_bytes()),
+    )
     metrics.routes((route.path, route.method) for route in ROUTES)
     return App(parts, max_body_size)

@@ -1,14 +1,14 @@
 """The one table from error codes to HTTP statuses, and the bodies that each dialect's clients can read.
 
-Outside the on-prem dialect a body is `{"detail": sentence, "code": code}`; released clients show it verbatim. The
-on-prem dialect adds the JSend fields around it. Each form is a set of handlers for Starlette's ExceptionMiddleware.
+A body is `{"detail": sentence, "code": code}`; released clients show it verbatim. The on-prem and the cloud dialect
+add the JSend fields around it. Each form is a set of handlers for Starlette's ExceptionMiddleware.
 """
 
 from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -71,6 +71,9 @@ class JsendError(msgspec.Struct, frozen=True):
     data: dict[str, str] | None = None
 
 
+COME_BACK: dict[str, int] = STATUS | {errors.Unavailable.code: 502}
+"""The cloud dialect's: its released clients give up at 503, and try again after 502."""
+
 Form = Callable[[int, errors.QpudError], msgspec.Struct]
 
 
@@ -91,9 +94,11 @@ class Refusals:
     Args:
         form: `plain` or `jsend`.
         table: The route table, to name the right methods beside a wrong one.
+        statuses: By error code.
     """
 
-    def __init__(self, form: Form, table: Iterable[Route]) -> None:
+    def __init__(self, form: Form, table: Iterable[Route], statuses: Mapping[str, int] = STATUS) -> None:
+        self._statuses = statuses
         self._form = form
         self._table = tuple(table)
 
@@ -105,7 +110,7 @@ class Refusals:
     async def refused(self, _request: Request, error: Exception) -> Response:
         """The answer to a QpudError."""
         assert isinstance(error, errors.QpudError)  # noqa: S101  Starlette's handlers take any Exception
-        status = STATUS[error.code]
+        status = self._statuses[error.code]
         return Json(self._form(status, error), status, headers=_headers(error))
 
     async def unrouted(self, request: Request, error: Exception) -> Response:

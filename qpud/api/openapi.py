@@ -48,7 +48,7 @@ def _query_fields(route: Route) -> tuple[msgspec.structs.FieldInfo, ...]:
 
 
 def _operation(route: Route, schema_of: dict[str, Any]) -> dict[str, Any]:
-    failure = JsendError if route.dialect is Dialect.ONPREM else ErrorBody
+    failure = JsendError if route.dialect in (Dialect.ONPREM, Dialect.CLOUD) else ErrorBody
     operation = {
         "operationId": f"{route.method.lower()}_{_identifier(route.path)}",
         "tags": [str(route.dialect)],
@@ -94,5 +94,5 @@ def _content(kind: Any, schema_of: dict[str, Any], example: Any = None) -> dict[
     media = "text/plain" if kind is str else "application/json"
     content: dict[str, Any] = {"schema": schema_of[repr(kind)]}
     if example is not None:
-        content["example"] = msgspec.to_builtins(example)
+        content["example"] = msgspec.json.decode(msgspec.json.encode(example))
     return {"content": {media: content}}

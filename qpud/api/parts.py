@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from starlette.requests import Request
 
 from qpud.api.auth import Authenticator
 from qpud.api.bodies import Arriving
+from qpud.api.links import Links
 from qpud.api.waits import Waits
 from qpud.core.errors import NotFound
 from qpud.core.identity import Identity
@@ -29,6 +31,8 @@ class Parts:
     metrics: Metrics
     waits: Waits
     routes: Sequence[Route]
+    links: Links
+    clock: Callable[[], float] = time.time
     arriving: Arriving = field(default_factory=Arriving)
 
     def caller(self, request: Request) -> Identity:

@@ -28,6 +28,7 @@ class Dialect(enum.StrEnum):
     NATIVE = "native"
     QRMI = "qrmi"
     ONPREM = "onprem"
+    CLOUD = "cloud"
     OPERATION = "operation"  # health, metrics, the OpenAPI document
 
 

@@ -441,6 +441,9 @@ class ResourcePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             restart=True,
         ),
     ] = 3600.0
+    cloud_name: Annotated[
+        str | None, Key("Device type under which clients of the cloud dialect know it; empty: its own name")
+    ] = None
     url: Annotated[
         str | None,
         Key(

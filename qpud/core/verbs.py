@@ -87,7 +87,7 @@ class BatchFilter(msgspec.Struct, frozen=True, kw_only=True):
     user_id: int | None = None
     ids: tuple[str, ...] = ()
     is_open: bool | None = None
-    states: tuple[JobState, ...] = ()
+    states: tuple[str, ...] = ()
     resources: tuple[str, ...] = ()
     projects: tuple[str, ...] = ()
     tag: str | None = None
@@ -110,7 +110,7 @@ class JobSearch(msgspec.Struct, frozen=True, kw_only=True):
     user_id: int | None = None
     ids: tuple[int, ...] = ()
     batch_ids: tuple[str, ...] = ()
-    states: tuple[JobState, ...] = ()
+    states: tuple[str, ...] = ()
     projects: tuple[str, ...] = ()
     least_shots: int | None = None
     most_shots: int | None = None

@@ -171,9 +171,9 @@ class BatchVerbs(SubmitVerbs, JobVerbs):
         self._notice(job.batch_id for job in found)
         return [self._current(job) for job in found], total
 
-    async def batch_sequence(self, view: verbs.BatchView) -> str | None:
-        """The text of the sequence that a batch's jobs have which bring none of their own."""
-        return await self._text_of(view.batch)
+    async def sequence_texts(self, hashes: list[str]) -> dict[str, str]:
+        """The texts of sequences, by hash; those of jobs that the caller was shown."""
+        return await search.sequence_texts(self._context.store, set(hashes))
 
     async def job_details(self, jobs: list[Job]) -> tuple[dict[int, dict[str, object]], dict[int, str]]:
         """Variables and final sentences of jobs, by id, of those that have any."""
@@ -225,7 +225,7 @@ class BatchVerbs(SubmitVerbs, JobVerbs):
     async def _text_of(self, batch: Batch) -> str | None:
         if batch.sequence_hash is None:
             return None
-        return await search.sequence_text(self._context.store, batch.sequence_hash)
+        return (await self.sequence_texts([batch.sequence_hash])).get(batch.sequence_hash)
 
     # -- storing
     def _check_batch(self, ask: verbs.OpenBatch) -> None:

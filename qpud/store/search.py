@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from qpud.core.batch import Batch
@@ -67,10 +67,15 @@ async def jobs(store: Store, which: JobSearch) -> tuple[list[Job], int]:
     return [job_from(row) for row in rows], total
 
 
-async def sequence_text(store: Store, sequence_hash: str) -> str | None:
-    """The text of a stored sequence."""
-    rows = await store.rows("SELECT text FROM sequences WHERE hash = ?", (sequence_hash,))
-    return rows[0][0] if rows else None
+async def sequence_texts(store: Store, hashes: Collection[str]) -> dict[str, str]:
+    """The texts of stored sequences by hash."""
+    found: dict[str, str] = {}
+    wanted = tuple(hashes)
+    for start in range(0, len(wanted), 500):
+        some = wanted[start : start + 500]
+        rows = await store.rows(f"SELECT hash, text FROM sequences WHERE hash IN ({_marks(some)})", some)  # noqa: S608  marks only
+        found |= {row[0]: row[1] for row in rows}
+    return found
 
 
 async def job_variables(store: Store, jobs: Sequence[Job]) -> dict[int, dict[str, Any]]:

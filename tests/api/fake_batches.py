@@ -118,8 +118,8 @@ class FakeBatches:
         found = [job for job in found if not which.batch_ids or job.batch_id in which.batch_ids]
         return found[which.offset :][: which.limit], len(found)
 
-    async def batch_sequence(self, view: verbs.BatchView) -> str | None:
-        return self.sequences[view.batch.id]
+    async def sequence_texts(self, hashes: list[str]) -> dict[str, str]:
+        return {one: "the sequence's text" for one in hashes if one}
 
     async def job_details(self, jobs: list[Job]) -> tuple[dict[int, dict[str, object]], dict[int, str]]:
         return {job.id: self.asks[job.id].variables for job in jobs if self.asks[job.id].variables}, {}

@@ -150,6 +150,48 @@ async def test_the_onprem_dialect_answers_as_recorded() -> None:
     compare("onprem.json", ask.text())
 
 
+async def test_the_cloud_dialect_answers_as_recorded() -> None:
+    desk = Desk()
+    v1, v2 = "/core-fast/api/v1", "/core-fast/api/v2"
+    async with desk.client(peer=1000) as client:
+        token = (await client.post("/v1/sessions", json={})).json()["token"]
+    async with desk.client() as client:
+        ask = Recorder(client)
+        await ask("POST", "/oauth/token", data={"grant_type": "password", "username": "ada", "password": token})
+        await ask("POST", "/oauth/token", data={"grant_type": "client_credentials", "client_secret": "wrong"})
+        await ask("GET", f"{v1}/devices?device_type=fresnel")
+        await ask("GET", f"{v1}/devices/public-specs")
+        await ask("GET", f"{v1}/devices/specs")
+        client.headers["authorization"] = f"Bearer {token}"
+        await ask("GET", f"{v1}/devices/specs")
+        await ask("GET", f"{v1}/devices/specs/FRESNEL")
+        await ask("GET", "/account/api/v1/projects?project_status=ACTIVE")
+        body = {"sequence_builder": SEQUENCE, "webhook": None, "jobs": [{"runs": 100}], "device_type": "FRESNEL"}
+        batch = await ask("POST", f"{v1}/batches", json={**body, "open": True, "project_id": "p", "tags": ["t"]})
+        named = f"{v2}/batches/{batch['data']['id']}"
+        await ask("POST", f"{named}/jobs", json=[{"runs": 5, "variables": {"a": [1, 2]}}])
+        await ask("PATCH", f"{named}/complete")
+        desk.service.finish(1, {"10": 70, "00": 30})
+        await ask("GET", named)
+        await ask("GET", f"{v1}/batches/{batch['data']['id']}/status")
+        await ask("GET", f"{v1}/batches/{batch['data']['id']}/full_results")
+        await ask("GET", f"{v1}/batches?status=TIMED_OUT&status=DONE&tag=t&device_type=fresnel&limit=1")
+        await ask("PATCH", f"{v1}/batches/{batch['data']['id']}/tags", json=["u"])
+        await ask("GET", f"{v2}/jobs?batch_id={batch['data']['id']}&order_by=creation_order&order_by_direction=ASC")
+        await ask("GET", f"{v2}/jobs/{batch['data']['job_ids'][0]}")
+        await ask("GET", f"{v1}/jobs/2/status")
+        await ask("GET", f"{v1}/jobs/2/results_link")
+        await ask("PATCH", f"{v2}/batches/{batch['data']['id']}/cancel/jobs?min_runs=1&max_runs=5")
+        await ask("PATCH", f"{v1}/batches/cancel", json={"batch_ids": [batch["data"]["id"], "none"]})
+        await ask("POST", f"{v1}/batches/{batch['data']['id']}/rebatch?status=DONE")
+        await ask("POST", f"{v1}/cudaq/job", json={"machine": "FRESNEL", "shots": 5, "sequence": {"setup": {}}})
+        await ask("POST", f"{v1}/batches", json={**body, "webhook": "http://here"})
+        await ask("POST", f"{v1}/batches", json={**body, "device_type": "FRESNELL"})
+        await ask("POST", f"{v1}/workloads", json={})
+        await ask("GET", f"{v2}/batches/none")
+    compare("cloud.json", ask.text())
+
+
 async def test_the_metrics_page_is_as_recorded() -> None:
     desk = Desk()
     async with desk.client() as client:
