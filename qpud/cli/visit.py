@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import time
 import uuid
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from qpud.cli import userfile
@@ -22,6 +23,7 @@ from qpud.cli.submit import close_session, open_session
 from qpud.cli.wait import TERMINAL
 
 SHOTS = 2
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 HOLD_SECONDS = 5.0
 DURATION = "0.00000100"  # s; a µs of weak light on one atom runs everywhere
 
@@ -96,8 +98,9 @@ class Visit:
         if self.client.token:
             self.token = self.client.token
             return "the session of the given token is used"
-        grant = open_session(self.client, slurm_job_id=self._mark())
-        self._session, self.token = grant["id"], grant["token"]
+        with undisturbed():
+            grant = open_session(self.client, slurm_job_id=self._mark())
+            self._session, self.token = grant["id"], grant["token"]
         return f"opened for user {grant['user']} in queue {grant['queue']}, closed again at the end"
 
     def _mark(self) -> str:
@@ -133,7 +136,8 @@ class Visit:
             "name": "doctor",
         }
         headers = {"X-Warden-Session": self.token, "Idempotency-Key": str(uuid.uuid4())}
-        self._job = self.client.post("/v1/jobs", body, headers)
+        with undisturbed():
+            self._job = self.client.post("/v1/jobs", body, headers)
         self._wait(began + self._args.timeout)
         spent = time.monotonic() - began
         result = self.client.get(f"/v1/jobs/{self._job['id']}/result")
@@ -155,12 +159,24 @@ class Visit:
         """Cancel and close what is ours; nothing of it can fail the walk."""
         if self._client is None:
             return
-        if self._job:
-            with suppress(Stop):
-                self._client.post(f"/v1/jobs/{self._job['id']}/cancel")
-        if self._session:
-            close_session(self._client, self._session)
-        self._client.close()
+        with undisturbed():
+            self._client.close()  # it may be in the middle of an answer
+            if self._job:
+                with suppress(Stop):
+                    self._client.post(f"/v1/jobs/{self._job['id']}/cancel")
+            if self._session:
+                close_session(self._client, self._session)
+            self._client.close()
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Signals wait: between asking for something and knowing its name, nobody could give it back."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _one_atom(spec: Mapping[str, Any]) -> dict[str, Any]:
