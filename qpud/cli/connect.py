@@ -10,6 +10,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
+from qpud.cli import userfile
+from qpud.cli.choice import chosen
 from qpud.cli.client import Client
 from qpud.cli.exits import Exit, Stop
 from qpud.cli.locate import places
@@ -24,8 +26,11 @@ def with_client(verb: Callable[[Client, argparse.Namespace], int]) -> Callable[[
     """Give a verb the daemon that its options and the environment name, and hang up when it ends."""
 
     def run(args: argparse.Namespace) -> int:
-        where = places(args.socket, args.url, os.environ)
-        with closing(Client(where, session_token(os.environ))) as client:
+        qpu = getattr(args, "qpu", None)
+        where = places(args.socket, args.url, os.environ, qpu)
+        by_file = not (args.socket or args.url or os.environ.get("QPUD_SOCKET") or os.environ.get("QPUD_URL"))
+        token = session_token(os.environ) or (token_of_user(os.environ, qpu) if by_file else None)
+        with closing(Client(where, token)) as client:
             return verb(client, args)
 
     return run
@@ -35,12 +40,22 @@ def session_token(environ: Mapping[str, str]) -> str | None:
     """The token of QPUD_TOKEN, else what the file of QPUD_TOKEN_FILE holds (in a Slurm job); None without either."""
     if token := environ.get("QPUD_TOKEN"):
         return token
-    if not (named := environ.get("QPUD_TOKEN_FILE")):
-        return None
+    named = environ.get("QPUD_TOKEN_FILE")
+    return _token_in(named, "QPUD_TOKEN_FILE") if named else None
+
+
+def token_of_user(environ: Mapping[str, str], qpu: str | None) -> str | None:
+    """The token that the user's file names, for the daemon that it names and for no other."""
+    settings = userfile.read(environ)
+    _, kept = userfile.daemon_of(settings, chosen(qpu, environ, settings).name)
+    return _token_in(str(Path(kept.value).expanduser()), kept.source) if kept else None
+
+
+def _token_in(path: str, named_by: str) -> str | None:
     try:
-        return Path(named).read_text(encoding="utf-8").strip() or None
+        return Path(path).read_text(encoding="utf-8").strip() or None
     except (OSError, UnicodeDecodeError) as why:
-        note(f"QPUD_TOKEN_FILE {named} cannot be read: {getattr(why, 'strerror', why)}")
+        note(f"{named_by} {path} cannot be read: {getattr(why, 'strerror', why)}")
         return None
 
 

@@ -1,4 +1,4 @@
-"""The environment in which QRMI, Pulser's QRMI connection and the shims find the daemon and their session."""
+"""The environment in which QRMI, Pulser's QRMI connection, CUDA-Q and the shims find the daemon and their session."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from qpud.cli.client import segment
 
 LIST_SEPARATOR = ","
+PROJECT = "qpud"
 UNLIMITED_SECONDS = 4294967295  # what the SPANK plugin of QRMI writes for a job without a time limit
 
 
@@ -43,7 +44,22 @@ def environment(ticket: Ticket, inherited: Mapping[str, str]) -> dict[str, str]:
     """
     scheme, _, rest = ticket.url.partition("://")
     proven = f"{scheme}://qpud:{segment(ticket.token)}@{rest}"
-    return {"QPUD_TOKEN": ticket.token, **_shared(ticket, proven, ticket.token, inherited)}
+    return {
+        "QPUD_TOKEN": ticket.token,
+        **_shared(ticket, proven, ticket.token, inherited),
+        "QPUD_MYQLM_URI": f"{proven}{next(iter(ticket.resources.values()))}/api",
+        **_cloud(ticket),
+    }
+
+
+def _cloud(ticket: Ticket) -> dict[str, str]:
+    """QRMI's cloud resource, the only one that CUDA-Q 0.16 knows; it takes the project as it comes."""
+    found = {}
+    for name, prefix in ticket.resources.items():
+        found[f"{name}_QRMI_PASQAL_CLOUD_BASE_URL"] = ticket.url + prefix
+        found[f"{name}_QRMI_PASQAL_CLOUD_AUTH_TOKEN"] = ticket.token
+        found[f"{name}_QRMI_PASQAL_CLOUD_PROJECT_ID"] = PROJECT
+    return found
 
 
 def environment_of_pass(given: Pass) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Where the daemon is: flags first, then the environment, then this user's own daemon, then the site's."""
+"""Where the daemon is: flags, the environment, the user's file, then his own daemon, then the site's."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from qpud.cli import userfile
+from qpud.cli.choice import chosen
 from qpud.cli.exits import Exit, Stop
 from qpud.core.errors import QpudError
 from qpud.site.peer import private_folder
@@ -33,21 +35,28 @@ def dev_socket() -> Path | None:
         return None
 
 
-def places(socket: str | None, url: str | None, environ: Mapping[str, str]) -> list[Place]:
+def places(socket: str | None, url: str | None, environ: Mapping[str, str], qpu: str | None = None) -> list[Place]:
     """List where to look, in order; whoever names a place gets that place only.
 
     Args:
         socket: The option --socket.
         url: The option --url.
         environ: For QPUD_SOCKET and QPUD_URL; the socket goes first, because it also administers.
+        qpu: The option --qpu: the user's file may name a daemon for a resource.
 
     Raises:
-        Stop: A URL that is not http://host:port or https://host:port.
+        Stop: A URL that is not http://host:port or https://host:port, or a mistake in the user's file.
     """
     named = _pair(socket, url, "--socket", "--url")
     if not named:
         named = _pair(environ.get("QPUD_SOCKET"), environ.get("QPUD_URL"), "QPUD_SOCKET", "QPUD_URL")
-    return named or _usual_places()
+    return named or _of_the_user(environ, qpu) or _usual_places()
+
+
+def _of_the_user(environ: Mapping[str, str], qpu: str | None) -> list[Place]:
+    settings = userfile.read(environ)
+    url, _ = userfile.daemon_of(settings, chosen(qpu, environ, settings).name)
+    return _pair(None, url.value, "", url.source) if url else []
 
 
 def _pair(socket: str | None, url: str | None, socket_name: str, url_name: str) -> list[Place]:

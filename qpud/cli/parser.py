@@ -12,7 +12,9 @@ from qpud.cli import (
     admin,
     backup,
     bundle,
+    doctor,
     ending,
+    env,
     install,
     jobs,
     profile,
@@ -63,6 +65,8 @@ def build() -> argparse.ArgumentParser:
     run.add(verbs, reach)
     profile.add(verbs, reach)
     bundle.add(verbs, reach)
+    env.add(verbs, reach)
+    doctor.add(verbs, reach)
     shares.add(verbs, reach)
     acct.add(verbs, reach)
     admin.add(verbs, reach)

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from qpud.cli.choice import QPU_DEFAULTS, Choice, chosen
 from qpud.cli.client import Client
 from qpud.cli.connect import with_client
 from qpud.cli.environment import Ticket, environment, prefix_of
@@ -30,7 +31,7 @@ job) and nothing asked of a session, CMD uses that session, which stays open.
 def add(verbs: Verbs, reach: argparse.ArgumentParser) -> None:
     """Add the arguments of run."""
     parser = verbs.add_parser("run", parents=[reach], help="run a command with access to a QPU", epilog=EPILOG)
-    parser.add_argument("--qpu", metavar="NAME", help="the resource (else QPUD_QPU, else the daemon's default)")
+    parser.add_argument("--qpu", metavar="NAME[,NAME]", help=f"the resources ({QPU_DEFAULTS})")
     add_session_options(parser)
     add_rehearsal_options(parser)
     parser.add_argument(
@@ -46,15 +47,19 @@ def run(client: Client, args: argparse.Namespace) -> int:
     command = args.command[1:] if args.command[:1] == ["--"] else args.command
     if not command:
         raise Stop("run needs a command, as in `qpud run --qpu=EMU_MPS -- python script.py`", Exit.USAGE)
-    info = client.get("/v1/info")
-    resource = resource_named(info, args.qpu or os.environ.get("QPUD_QPU"))
-    url = url_of(client, info)
-    reached = {resource: prefix_of(resource, info["default_resource"])}
-    socket = str(client.place.socket) if client.place.socket else None
+    ticket = ticket_of(client, chosen(args.qpu, os.environ))
     if client.token and not session_terms(args) and not args.profile:
-        ticket = Ticket(reached, url, socket, client.token, _batch_job(), os.getuid())
         return run_in_foreground(lambda: _start(command, ticket), lambda: None)
-    return _run_in_own_session(args, client, command, Ticket(reached, url, socket, "", _own_batch_job(), os.getuid()))
+    return _run_in_own_session(args, client, command, ticket._replace(batch_job=own_batch_job("run")))
+
+
+def ticket_of(client: Client, choice: Choice) -> Ticket:
+    """What a command needs to reach the chosen resources in the client's own session, if it has one. Raises: Stop."""
+    info = client.get("/v1/info")
+    names = [resource_named(info, name, choice.named_by) for name in choice.names] or [str(info["default_resource"])]
+    reached = {name: prefix_of(name, info["default_resource"]) for name in names}
+    socket = str(client.place.socket) if client.place.socket else None
+    return Ticket(reached, url_of(client, info), socket, client.token or "", _batch_job(), os.getuid())
 
 
 def _run_in_own_session(args: argparse.Namespace, client: Client, command: Sequence[str], ticket: Ticket) -> int:
@@ -91,21 +96,21 @@ def _batch_job() -> str:
     return os.environ.get("QRMI_JOB_ID") or os.environ.get("SLURM_JOB_ID") or "0"
 
 
-def _own_batch_job() -> str:
+def own_batch_job(verb: str) -> str:
     """A name no other run has: two runs in one Slurm job must not share, and so close, one session."""
-    mark = f"run-{uuid.uuid4().hex[:8]}"
+    mark = f"{verb}-{uuid.uuid4().hex[:8]}"
     slurm_job = os.environ.get("SLURM_JOB_ID")
     return f"{slurm_job}.{mark}" if slurm_job else mark
 
 
-def resource_named(info: Mapping[str, Any], asked: str | None) -> str:
-    """The resource asked for, else the daemon's default. Raises: Stop (NOT_FOUND)."""
+def resource_named(info: Mapping[str, Any], asked: str | None, named_by: str = "--qpu") -> str:
+    """The resource asked for, else the daemon's default. Raises: Stop (NOT_FOUND), with what named it."""
     names = [one["name"] for one in info["resources"]]
     if asked is None:
         return str(info["default_resource"])
     if asked in names:
         return asked
-    raise Stop(f"there is no resource {asked}; this daemon serves {', '.join(names)}", Exit.NOT_FOUND)
+    raise Stop(f"there is no resource {asked} ({named_by}); this daemon serves {', '.join(names)}", Exit.NOT_FOUND)
 
 
 def url_of(client: Client, info: Mapping[str, Any]) -> str:

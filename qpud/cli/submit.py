@@ -10,6 +10,7 @@ import uuid
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from qpud.cli.choice import QPU_DEFAULTS, chosen
 from qpud.cli.client import Client, segment
 from qpud.cli.connect import persistently, with_client
 from qpud.cli.exits import Exit, Stop
@@ -45,7 +46,7 @@ def add(verbs: Verbs, reach: argparse.ArgumentParser) -> None:
         "files", nargs="+", metavar="FILE", help='Pulser abstract representations; "-" is standard input'
     )
     parser.add_argument("--shots", type=_shots, required=True, metavar="N", help="repetitions of each sequence")
-    parser.add_argument("--qpu", metavar="NAME", help="the resource (else QPUD_QPU, else the daemon's default)")
+    parser.add_argument("--qpu", metavar="NAME", help=f"the resource ({QPU_DEFAULTS})")
     add_session_options(parser)
     add_rehearsal_options(parser)
     parser.add_argument("--seed", type=int, metavar="N", help="the same counts again, on an emulator of one version")
@@ -210,7 +211,7 @@ def _body(args: argparse.Namespace, sequence: str) -> dict[str, Any]:
     body = {
         "sequence": sequence,
         "shots": args.shots,
-        "resource": args.qpu or os.environ.get("QPUD_QPU"),
+        "resource": chosen(args.qpu, os.environ).name,
         "name": args.name,
         "tags": args.tags,
         "variables": variables(args.variables),

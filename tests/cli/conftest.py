@@ -124,6 +124,7 @@ class Shell:
             name: value for name, value in os.environ.items() if not name.startswith(("QPUD_", "QRMI_", "SLURM_"))
         }
         self.env = {**clean, "QPUD_SOCKET": str(folder / "qpud.sock"), "TZ": "UTC", "PYTHONWARNINGS": "error"}
+        self.env["XDG_CONFIG_HOME"] = str(folder / "config")  # nothing of who runs the tests
 
     def __call__(self, *args: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -53,6 +53,27 @@ def test_the_command_finds_what_qrmi_pulser_and_the_shims_read(qpud: Any, ready:
     assert "FRESNEL_QRMI_URL" not in env  # QRMI warns about it
 
 
+def test_several_resources_share_one_session_and_the_first_is_the_usual(qpud: Any, ready: Any) -> None:
+    env = seen(qpud, "--qpu=EMU_MPS,FRESNEL")
+    assert env["QPUD_QPU"] == "EMU_MPS"
+    assert env["QRMI_JOB_QPU_RESOURCES"] == "EMU_MPS,FRESNEL"
+    assert env["QRMI_JOB_QPU_TYPES"] == "pasqal-local,pasqal-local"
+    assert env["EMU_MPS_QRMI_WARDEN_URL"].endswith("/r/EMU_MPS")
+    assert env["FRESNEL_QRMI_JOB_ACQUISITION_TOKEN"] == env["EMU_MPS_QRMI_JOB_ACQUISITION_TOKEN"] == "tok-9"
+    assert len(ready.requests("POST", "/v1/sessions")) == 1
+
+
+def test_the_resources_of_a_batch_job_are_all_given(qpud: Any, ready: Any) -> None:
+    assert seen(qpud, QRMI_JOB_QPU_RESOURCES="FRESNEL,EMU_MPS")["SLURM_JOB_QPU_RESOURCES"] == "FRESNEL,EMU_MPS"
+
+
+def test_cudaq_and_myqlm_find_their_variables(qpud: Any, ready: Any) -> None:
+    env = seen(qpud, "--qpu=EMU_MPS")
+    assert env["EMU_MPS_QRMI_PASQAL_CLOUD_BASE_URL"] == f"{ready.url}/r/EMU_MPS"
+    assert env["EMU_MPS_QRMI_PASQAL_CLOUD_AUTH_TOKEN"] == "tok-9"
+    assert env["QPUD_MYQLM_URI"].endswith("/r/EMU_MPS/api")
+
+
 def test_another_resource_has_a_prefix_in_its_url(qpud: Any, ready: Any) -> None:
     assert seen(qpud, "--qpu=EMU_MPS")["EMU_MPS_QRMI_WARDEN_URL"].endswith(
         ready.url.removeprefix("http://") + "/r/EMU_MPS"

@@ -24,13 +24,13 @@ def seen(pyz: Path, worker_python: Path):
             try:
                 assert daemon.stdout.readline().startswith("ready ")
                 use = [pyz, "run", "--qpu=FRESNEL", "--", worker_python, HERE / "use_pulser.py"]
-                script = {**env, "PYTHONPATH": str(SHIM)}
+                script = {**env, "XDG_CONFIG_HOME": folder, "PYTHONPATH": str(SHIM)}
                 done = subprocess.run(use, env=script, capture_output=True, text=True, timeout=90)
             finally:
                 daemon.terminate()
                 daemon.wait(20)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return {**json.loads(done.stdout), "stderr": done.stderr}
 
 
 def test_a_batch_gives_one_result_per_entry_with_its_variables(seen):
@@ -49,6 +49,30 @@ def test_results_can_be_fetched_later(seen):
     assert seen["later"] == {"00": 40}
 
 
+def test_an_open_batch_takes_a_job_that_depends_on_an_earlier_one(seen):
+    batch = seen["open batch"]
+    assert (batch["batches"], batch["jobs"], batch["counts"]) == (1, 2, [{"00": 40}, {"11": 40}])
+
+
+def test_an_open_batch_is_closed_at_its_end_and_says_so(seen):
+    batch = seen["open batch"]
+    assert (batch["while open"], batch["at the end"]) == ("RUNNING", "DONE")
+    assert batch["late"].startswith("QpudError: batch ") and "closed" in batch["late"]
+
+
+def test_progress_is_told_in_shots(seen):
+    assert seen["open batch"]["progress"] == [[40, 40]]
+
+
+def test_a_batch_can_be_canceled(seen):
+    assert seen["canceled"] == "CANCELED"
+
+
+def test_the_backend_finds_the_daemon_by_itself_and_says_so(seen):
+    assert seen["connected"] == ["QpudConnection", {"00": 40}]
+    assert "qpud: FRESNEL (QPUD_QPU) at http://127.0.0.1:" in seen["stderr"]
+
+
 def test_progress_is_told_in_pulser_s_words(seen):
     assert seen["pending"][0] in {"PENDING", "RUNNING", "DONE"}
 
@@ -61,11 +85,11 @@ def test_another_process_can_fetch_them_too(seen):
     ("what", "sentence"),
     [
         ("no runs", "ValueError: "),
-        ("open batch", "NotImplementedError: "),
         ("unknown resource", "QpudError: resource 'NOWHERE' does not exist"),
         ("bad token", "QpudError: the session token"),
-        ("no daemon", "QpudError: qpud does not answer at http://127.0.0.1:9: "),
-        ("too many jobs", "QpudError: the body of "),
+        ("no daemon", "QpudUnreachable: qpud does not answer at http://127.0.0.1:9: "),
+        ("too much", "QpudError: the body of "),
+        ("too many jobs", "QpudError: a batch of 1001 jobs: "),
         ("too many shots", "QpudError: 3000 "),
     ],
 )
@@ -78,4 +102,4 @@ def test_without_a_daemon_named_it_says_how_to_name_one(worker_python: Path):
     code = "import qpud_pulser; qpud_pulser.QpudConnection()"
     command = [worker_python, "-c", code]
     done = subprocess.run(command, env={"PYTHONPATH": str(SHIM)}, capture_output=True, text=True, timeout=60)
-    assert "QpudError: QPUD_URL is not set: start the script with `qpud run" in done.stderr
+    assert "QpudUnreachable: QPUD_URL is not set: start the script with `qpud run" in done.stderr

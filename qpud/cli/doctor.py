@@ -1,0 +1,133 @@
+"""doctor: what a script started here would use and why, and whether each hop on the way works."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import NamedTuple, NoReturn
+
+from qpud.cli import userfile
+from qpud.cli.choice import QPU_DEFAULTS
+from qpud.cli.exits import Exit, Stop
+from qpud.cli.output import emit
+from qpud.cli.serve import Verbs
+from qpud.cli.tables import printable
+from qpud.cli.visit import Visit
+
+EPILOG = "Runs one job of two shots. Whatever it opens, it closes; exit code 0 if every hop works, else 1."
+LOCAL = "the emulator of its own Python: emu-mps, emu-sv or pulser-simulation"
+
+
+class Hop(NamedTuple):
+    """One step on the way to the QPU."""
+
+    name: str
+    tried: Callable[[Visit], str]  # says what was found; raises Stop
+    remedy: str
+
+
+class Finding(NamedTuple):
+    """What became of a hop; `ok` is None where an earlier one failed."""
+
+    hop: str
+    ok: bool | None
+    said: str
+    remedy: str
+    seconds: float
+
+
+HOPS = (
+    Hop("settings", Visit.read_settings, "correct the file, or remove it"),
+    Hop("daemon", Visit.reach_daemon, "start one with `qpud serve --dev`, or name one with --url or QPUD_URL"),
+    Hop("identity", Visit.be_known, "use the Unix socket, munge, or the token of an open session"),
+    Hop("resource", Visit.find_resource, "choose one of them with --qpu, or correct what named it"),
+    Hop("session", Visit.open_session, "read the reason; `qpud sessions` lists yours, QPUD_TOKEN may be an old one"),
+    Hop("url", Visit.knock_on_url, "let the daemon Listen on a TCP address that this machine reaches"),
+    Hop("specs", Visit.read_specs, "wait until the resource answers: `qpud info`"),
+    Hop("job", Visit.run_job, "a script's jobs fare alike: `qpud info` and `qpud queue` tell more"),
+)
+
+
+def add(verbs: Verbs, reach: argparse.ArgumentParser) -> None:
+    """Add the arguments of doctor."""
+    text = "what a script would use and why; tests each hop"
+    parser = verbs.add_parser("doctor", parents=[reach], help=text, epilog=EPILOG)
+    parser.add_argument("--qpu", metavar="NAME", help=f"the resource ({QPU_DEFAULTS})")
+    parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="for the job (default: %(default)s)")
+    parser.set_defaults(verb=examine)
+
+
+def examine(args: argparse.Namespace) -> int:
+    """Try every hop until one fails; leave nothing behind."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    visit = Visit(args, os.environ)
+    try:
+        findings = list(_findings(visit))
+    finally:
+        visit.leave()
+    ok = all(one.ok for one in findings)
+    script = script_sentence(visit)
+    answer = {"script": script, "ok": ok, "hops": [one._asdict() for one in findings]}
+    emit(args, answer, lambda: "\n".join([script, "", *(_lines(one) for one in findings)]))
+    return Exit.OK if ok else Exit.FAILED
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    del number, frame
+    raise KeyboardInterrupt
+
+
+def _findings(visit: Visit) -> Iterator[Finding]:
+    sound = True
+    for hop in HOPS:
+        finding = _try(hop, visit) if sound else Finding(hop.name, None, "not tried", "", 0.0)
+        sound = sound and bool(finding.ok)
+        yield finding
+
+
+def _try(hop: Hop, visit: Visit) -> Finding:
+    began = time.monotonic()
+    try:
+        said, ok, remedy = hop.tried(visit), True, ""
+    except Stop as stop:
+        said, ok, remedy = stop.message, False, hop.remedy
+    return Finding(hop.name, ok, said, remedy, round(time.monotonic() - began, 3))
+
+
+def _lines(one: Finding) -> str:
+    word = {True: "ok", False: "failed", None: "-"}[one.ok]
+    first, *more = one.said.splitlines()
+    shown = [f"{word:<7} {one.hop:<9} {printable(first)}", *(f"{'':17} {printable(line)}" for line in more)]
+    return "\n".join([*shown, *([f"{'':17} next: {one.remedy}"] if one.remedy else [])])
+
+
+def script_sentence(visit: Visit) -> str:
+    """What `python script.py` would use here, with a shim; `qpud run` beside it where that is another."""
+    url, named_by = _url_for_scripts(visit)
+    target = f"{visit.resource or visit.choice.name or 'the default resource'} ({visit.choice.named_by})"
+    if url and visit.has_token:
+        return f"python script.py uses {target} of the daemon at {url} ({named_by})."
+    why = (
+        f"{named_by} names {url}, but no token"
+        if url
+        else "neither QPUD_URL nor url in the user's file names a daemon"
+    )
+    if url and named_by == "QPUD_URL":
+        return f"python script.py is refused by the daemon at {url}: {named_by} is set, but no token."
+    run = f"\nqpud run -- python script.py uses {target}." if visit.info else ""
+    return f"python script.py uses {LOCAL}, because {why}.{run}"
+
+
+def _url_for_scripts(visit: Visit) -> tuple[str | None, str]:
+    """A script reads the variable, else the user's file; the sockets are the command line's."""
+    if url := os.environ.get("QPUD_URL"):
+        return url, "QPUD_URL"
+    found: userfile.Setting | None = None
+    with suppress(Stop):
+        found, _ = userfile.daemon_of(userfile.read(os.environ), visit.choice.name)
+    return (found.value, found.source) if found else (None, "")

@@ -1,0 +1,161 @@
+"""doctor: what a script would use, and each hop on the way; nothing is left behind."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+RESOURCES = [{"name": "FRESNEL", "state": "up"}, {"name": "EMU_MPS", "state": "drained", "drained_reason": "laser"}]
+HOPS = ["settings", "daemon", "identity", "resource", "session", "url", "specs", "job"]
+DONE = {"id": 7, "state": "DONE", "reason": None}
+
+
+@pytest.fixture
+def ready(daemon: Any) -> Any:
+    """A daemon on which every hop works."""
+    info = {"version": "9", "resources": RESOURCES, "default_resource": "FRESNEL", "urls": [daemon.url]}
+    daemon.on("GET", "/healthz", {"status": "ok"})
+    daemon.on("GET", "/v1/info", info)
+    grant = {"id": "s-9", "token": "tok-9", "user": "ann", "queue": "test"}
+    daemon.on("POST", "/v1/sessions", grant, status=201)
+    daemon.on("DELETE", "/v1/sessions/s-9", {"id": "s-9"})
+    for name in ("FRESNEL", "EMU_MPS"):
+        spec = {"name": "AnalogDevice", "max_runs": 2000, "spec": {"max_atom_num": 80}}
+        daemon.on("GET", f"/v1/resources/{name}/spec", spec)
+    daemon.on("POST", "/v1/jobs", {"id": 7, "state": "PENDING"}, status=201)
+    daemon.on("GET", "/v1/jobs/7", DONE)
+    daemon.on("GET", "/v1/jobs/7/result", {"job": DONE, "counts": {"0": 2}, "message": None})
+    daemon.on("POST", "/v1/jobs/7/cancel", DONE)
+    return daemon
+
+
+def hops(ended: Any) -> dict[str, Any]:
+    return {one["hop"]: one for one in json.loads(ended.stdout)["hops"]}
+
+
+def closed(daemon: Any) -> bool:
+    return bool(daemon.requests("DELETE", "/v1/sessions/s-9"))
+
+
+def test_every_hop_is_tried_and_told(qpud: Any, ready: Any) -> None:
+    ended = qpud("doctor")
+    assert ended.returncode == 0
+    assert [line.split()[:2] for line in ended.stdout.splitlines() if line.startswith("ok")] == [
+        ["ok", hop] for hop in HOPS
+    ]
+    assert "opened for user ann in queue test" in ended.stdout
+    assert "at most 80 atoms, at most 2000 shots" in ended.stdout
+    assert "2 shots in " in ended.stdout
+    assert closed(ready)
+
+
+def test_it_says_what_a_script_would_use_and_why(qpud: Any, ready: Any) -> None:
+    lines = qpud("doctor", "--qpu=FRESNEL").stdout.splitlines()
+    assert lines[0].startswith("python script.py uses the emulator of its own Python")
+    assert "because neither QPUD_URL nor url in the user's file names a daemon" in lines[0]
+    assert lines[1] == "qpud run -- python script.py uses FRESNEL (--qpu)."
+
+
+def test_a_script_with_url_and_token_uses_the_daemon(qpud: Any, ready: Any) -> None:
+    ended = qpud("doctor", QPUD_URL=ready.url, QPUD_TOKEN="tok-8", QPUD_QPU="FRESNEL")
+    uses = f"python script.py uses FRESNEL (QPUD_QPU) of the daemon at {ready.url} (QPUD_URL)."
+    assert ended.stdout.splitlines()[0] == uses
+    assert not ready.requests("POST", "/v1/sessions")  # the token's is used
+
+
+def test_a_script_without_a_token_is_refused(qpud: Any, ready: Any) -> None:
+    said = qpud("doctor", QPUD_URL=ready.url).stdout.splitlines()[0]
+    assert said == f"python script.py is refused by the daemon at {ready.url}: QPUD_URL is set, but no token."
+
+
+def test_no_daemon_fails_with_what_to_do(qpud: Any) -> None:
+    ended = qpud("doctor", "--json")
+    found = hops(ended)
+    assert (ended.returncode, found["daemon"]["ok"], found["session"]["ok"]) == (1, False, None)
+    assert "qpud serve --dev" in found["daemon"]["remedy"]
+
+
+def test_a_refused_token_fails_at_the_identity(qpud: Any, ready: Any) -> None:
+    ready.on("GET", "/v1/info", {"detail": "the session token is unknown", "code": "x"}, status=401)
+    found = hops(qpud("doctor", "--url", ready.url, "--json", QPUD_TOKEN="old"))
+    assert (found["identity"]["ok"], found["identity"]["said"]) == (False, "the session token is unknown")
+
+
+def test_an_unknown_resource_fails_with_its_source(qpud: Any, ready: Any) -> None:
+    found = hops(qpud("doctor", "--json", QPUD_QPU="FRESNL"))
+    assert found["resource"]["said"].startswith("there is no resource FRESNL (QPUD_QPU); this daemon serves FRESNEL")
+
+
+def test_a_mistake_in_the_users_file_fails_first(qpud: Any, ready: Any, tmp_path: Path) -> None:
+    (tmp_path / "qpud.ini").write_text("what\n")
+    ended = qpud("doctor", "--json", XDG_CONFIG_HOME=str(tmp_path))
+    assert (ended.returncode, hops(ended)["settings"]["ok"]) == (1, False)
+
+
+def test_a_daemon_without_tcp_fails_at_the_url(qpud: Any, ready: Any) -> None:
+    info = {"version": "9", "resources": RESOURCES, "default_resource": "FRESNEL", "urls": []}
+    ready.on("GET", "/v1/info", info)
+    ended = qpud("doctor", "--json")
+    assert (ended.returncode, hops(ended)["url"]["ok"], hops(ended)["specs"]["ok"]) == (1, False, None)
+    assert closed(ready)
+
+
+def test_a_job_that_waits_too_long_is_canceled_with_the_reason(qpud: Any, ready: Any) -> None:
+    waiting = {"id": 7, "state": "PENDING", "reason": "ResourceDrained"}
+    ready.on("GET", "/v1/jobs/7", waiting)
+    ready.on("GET", "/v1/jobs/7/result", {"job": waiting, "counts": {}, "message": None})
+    ended = qpud("doctor", "--qpu=EMU_MPS", "--timeout=0.2", "--json")
+    said = hops(ended)["job"]["said"]
+    assert (ended.returncode, said) == (
+        1,
+        "2 shots did not end within 0.2 s: an administrator has drained the resource",
+    )
+    assert hops(ended)["resource"]["said"] == "EMU_MPS (--qpu) is drained: laser"
+    assert ready.requests("POST", "/v1/jobs/7/cancel") and closed(ready)
+
+
+def test_a_job_that_fails_is_told(qpud: Any, ready: Any) -> None:
+    failed = {"id": 7, "state": "ERROR", "reason": "InvalidSequence"}
+    ready.on("GET", "/v1/jobs/7", failed)
+    ready.on("GET", "/v1/jobs/7/result", {"job": failed, "counts": {}, "message": "no such channel"})
+    assert hops(qpud("doctor", "--json"))["job"]["said"] == "the job is ERROR: no such channel"
+    assert closed(ready)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_leaves_nothing_behind(qpud: Any, ready: Any, number: signal.Signals) -> None:
+    def interrupted(asked: Any) -> tuple[int, Any]:
+        command.send_signal(number)
+        return 200, {"id": 7, "state": "RUNNING", "reason": None}
+
+    ready.on("GET", "/v1/jobs/7", interrupted)
+    command = qpud.start("doctor")
+    command.communicate(timeout=60)
+    assert command.returncode == 130
+    assert ready.requests("POST", "/v1/jobs/7/cancel") and closed(ready)
+
+
+def test_a_signal_while_the_session_is_being_opened_still_closes_it(qpud: Any, ready: Any) -> None:
+    def slowly(asked: Any) -> tuple[int, Any]:
+        command.send_signal(signal.SIGTERM)
+        return 201, {"id": "s-9", "token": "tok-9", "user": "ann", "queue": "test"}
+
+    ready.on("POST", "/v1/sessions", slowly)
+    command = qpud.start("doctor")
+    command.communicate(timeout=60)
+    assert command.returncode == 130
+    assert closed(ready)
+
+
+def test_the_job_is_one_atom_on_a_trap_of_the_device(qpud: Any, ready: Any) -> None:
+    layout = {"coordinates": [[-5.0, 2.5], [5.0, 2.5]]}
+    spec = {"name": "X", "max_runs": None, "spec": {"pre_calibrated_layouts": [layout]}}
+    ready.on("GET", "/v1/resources/FRESNEL/spec", spec)
+    qpud("doctor")
+    (asked,) = ready.requests("POST", "/v1/jobs")
+    sites = json.loads(asked.body["sequence"])["setup"]["ahs_register"]["sites"]
+    assert (sites, asked.body["shots"]) == ([["-0.00000500", "0.00000250"]], 2)
