@@ -6,7 +6,7 @@ whole rows of their own (facts/SLURM.md §2): the account is asked for in a call
 `scontrol show job` is not used.
 
 A slurmctld that is down or hangs keeps squeue for 20 s. So every question has 2 s, then its process is killed, and
-questions are refused at once until `scontrol ping` says UP, which is tried every 5 s, by the next who asks.
+questions are refused at once until `scontrol ping` says UP, which is tried every 2 s, by the next who asks.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PATIENCE_SECONDS = 2.0
 """For one answer, all its processes together."""
 REST_SECONDS = 1.0
 """Of these, for slurmrestd: the rest is squeue's."""
-RETRY_SECONDS = 5.0
+RETRY_SECONDS = 2.0
 """Between two attempts to reach a Slurm that did not answer."""
 REMEMBERED_SECONDS = 5.0
 """For which a running job is believed to run on: clients open their session again and again."""
