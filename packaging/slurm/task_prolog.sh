@@ -11,10 +11,12 @@ if [ ! -r "$job/environment" ]; then # no session, or the daemon was away
     [ -z "$SLURM_SPANK_QPUD_QPU" ] || echo "export QPUD_URL=$QPUD_URL"
     exit 0
 fi
-# Root by munge gets no token for another user: the owner fetches it, by his own credential.
-[ -s "$job/token" ] || [ ! -w "$job/token" ] ||
-    timeout -k 1 "$QPUD_PATIENCE" "$QPUD" slurm token "--url=$QPUD_URL" "--slurm-job=$SLURM_JOB_ID" \
-        2>/dev/null >"$job/token"
+# Root by munge gets no token for another user: the owner fetches it, by his own credential. Tasks that start together
+# wait for the first of them, so that a node has one token and not one for each.
+[ -s "$job/token" ] || [ ! -w "$job/token" ] || (
+    flock -w "$QPUD_PATIENCE" 9 && [ ! -s "$job/token" ] &&
+        timeout -k 1 "$QPUD_PATIENCE" "$QPUD" slurm token "--url=$QPUD_URL" "--slurm-job=$SLURM_JOB_ID" 2>/dev/null >&9
+) 9>>"$job/token"
 while IFS= read -r line; do
     case $line in
     NO_PROXY=*) line=NO_PROXY=${NO_PROXY:+$NO_PROXY,}${line#*=} ;;

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from qpud.cli.client import Client, Refusal, segment
-from qpud.cli.connect import with_client
+from qpud.cli.connect import RETRY_AFTER_SECONDS, with_client
 from qpud.cli.environment import Pass, Ticket, environment_of_pass, prefix_of
 from qpud.cli.exits import Exit, Stop
 from qpud.cli.run import resource_named, url_of
@@ -16,6 +17,8 @@ from qpud.cli.serve import Verbs
 from qpud.cli.submit import HINTS, open_session
 from qpud.core.errors import QpudError
 from qpud.site import tickets
+
+UNAVAILABLE = 503
 
 EPILOG = "Called by the Slurm hooks (packaging/slurm), each at least once for each end of a job; all may be repeated."
 
@@ -60,7 +63,7 @@ def lay_session(client: Client, args: argparse.Namespace) -> int:
     """Open the session of a Slurm job and lay token and environment for it."""
     info = client.get("/v1/info")
     resources = _resources(info, args.qpu)
-    grant = open_session(client, user=args.uid, slurm_job_id=args.slurm_job, hint=args.hint)
+    grant = _open(client, user=args.uid, slurm_job_id=args.slurm_job, hint=args.hint)
     ticket = Ticket(resources, url_of(client, info), _socket(client), "", args.slurm_job, args.uid)
     environment = environment_of_pass(Pass(ticket, grant["id"], str(args.folder / "token")))
     ends_here = "" in (args.node, args.nodes) or args.node == tickets.first_host(args.nodes)
@@ -76,8 +79,24 @@ def lay_session(client: Client, args: argparse.Namespace) -> int:
 
 def print_token(client: Client, args: argparse.Namespace) -> int:
     """Print a token of the caller's own session of a Slurm job."""
-    print(open_session(client, slurm_job_id=args.slurm_job)["token"])
+    print(_open(client, slurm_job_id=args.slurm_job)["token"])
     return Exit.OK
+
+
+def _open(client: Client, **ask: Any) -> dict[str, Any]:
+    """Open a session; ask again while Slurm is too slow to vouch for it, as when many jobs start at once.
+
+    Raises:
+        Refusal: The last one; the hook's own time is up before, as a rule.
+    """
+    for delay in RETRY_AFTER_SECONDS:
+        try:
+            return open_session(client, **ask)
+        except Refusal as refusal:
+            if refusal.status != UNAVAILABLE:
+                raise
+        time.sleep(delay)
+    return open_session(client, **ask)
 
 
 def close(client: Client, args: argparse.Namespace) -> int:

@@ -41,7 +41,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     """One user's right to submit. Times are float seconds since the epoch, UTC.
 
     `last_used_at` moves with each submission and each job's end; the session expires `idle_timeout` seconds
-    after it, unless jobs are unfinished, and at `expires_at` in any case.
+    after it, unless jobs are unfinished or Slurm vouched for it, and at `expires_at` in any case.
     """
 
     id: str  # uuid; not a secret
@@ -75,12 +75,17 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def idle_deadline(session: Session, idle_timeout_seconds: float) -> float:
-    """Seconds since the epoch at which an unused session expires."""
+    """Seconds since the epoch at which an unused session expires.
+
+    Where Slurm vouched for the run of its job, that is its lease: the job may compute classically for hours.
+    """
+    if session.slurm_started_at is not None:
+        return session.expires_at
     return session.last_used_at + idle_seconds(session, idle_timeout_seconds)
 
 
 def idle_seconds(session: Session, idle_timeout_seconds: float) -> float:
-    """For how long a session may be unused."""
+    """For how long a session may be unused that Slurm did not vouch for."""
     return min(idle_timeout_seconds, FINISHED_SECONDS) if session.only_finishes else idle_timeout_seconds
 
 

@@ -30,7 +30,7 @@ from qpud.store.writer import Transaction
 log = logging.getLogger(__name__)
 
 MOST_OPEN = 1000  # sessions that one user opens himself
-MOST_TOKENS = 100  # of one session
+MOST_TOKENS = 100  # of one session, and one more for each node that Slurm says its job has
 _LARGEST_UID = 2**32 - 2
 _STOPPED_AT_ONCE = 256
 
@@ -55,7 +55,7 @@ class SessionVerbs(EndingVerbs):
             Unavailable: Slurm does not answer, and SlurmUnavailable is refuse.
             Invalid: No such queue, or a share outside 1 … 10.
             Conflict: The open session of that Slurm job has another share or queue.
-            LimitExceeded: The user has 1000 open sessions, or the session 100 tokens.
+            LimitExceeded: The user has 1000 open sessions, or the session 100 tokens and one for each node.
         """
         user_id = who.user_id if ask.user_id is None else ask.user_id
         self._check_user(who, user_id)
@@ -267,8 +267,9 @@ class SessionVerbs(EndingVerbs):
         return found
 
     async def _grant(self, session: Session, *, created: bool, with_token: bool) -> verbs.Grant:
-        if with_token and self._tokens[session.id] >= MOST_TOKENS:
-            raise LimitExceeded(f"session {session.id} has {MOST_TOKENS} tokens: use one of them, or close it")
+        most = MOST_TOKENS + (0 if session.slurm_started_at is None else session.nodes)
+        if with_token and self._tokens[session.id] >= most:
+            raise LimitExceeded(f"session {session.id} has {most} tokens: use one of them, or close it")
         token = f"{TOKEN_PREFIX}{secrets.token_urlsafe(32)}" if with_token else ""
         hashed = token_hash(token) if with_token else None
         operation = partial(_store_grant, session=session, token=hashed, created=created)

@@ -1,7 +1,7 @@
 """Slurm's programs, run so that a slurmctld that is down or hangs costs who asks a moment, and nobody else anything.
 
 Such a slurmctld keeps squeue and scontrol for 20 s. So every question has its time, then its process is killed, and
-questions are refused at once until `scontrol ping` says UP, which is tried every 5 s, by the next who asks.
+questions are refused at once until `scontrol ping` says UP, which is tried every 2 s, by the next who asks.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 2.0
 """For one answer, all its processes together."""
-RETRY_SECONDS = 5.0
+RETRY_SECONDS = 2.0
 """Between two attempts to reach a Slurm that did not answer."""
 MOST_AT_ONCE = 4
 """Questions under way; others wait for their turn, so that nobody floods slurmctld through qpud."""

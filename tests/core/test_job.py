@@ -14,7 +14,7 @@ from qpud.core.book import Book
 from qpud.core.errors import Conflict
 from qpud.core.ids import LARGEST_JOB_ID, job_id_of, job_uid
 from qpud.core.job import TERMINAL, TRANSITIONS, Job, JobState, Reason, move
-from qpud.core.session import CloseReason, expiry
+from qpud.core.session import CloseReason, expiry, idle_deadline
 from tests.core.builders import a_job, a_policy, a_session, running
 
 PENDING, RUNNING, DONE = JobState.PENDING, JobState.RUNNING, JobState.DONE
@@ -107,6 +107,13 @@ def test_any_text_is_an_id_in_range_or_none(ref: str) -> None:
 )
 def test_a_session_expires_when_idle_or_old(unfinished: bool, now: float, reason: CloseReason | None) -> None:
     assert expiry(a_session(), unfinished, 100.0, now) is reason
+
+
+def test_a_session_that_slurm_vouched_for_is_never_idle_and_ends_with_its_lease() -> None:
+    session = a_session(slurm_started_at=0.0)
+    assert expiry(session, False, 100.0, 999.0) is None
+    assert idle_deadline(session, 100.0) == session.expires_at
+    assert expiry(session, False, 100.0, session.expires_at) is CloseReason.LIFETIME
 
 
 # -- sentences

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from qpud.core import verbs
-from qpud.core.errors import BadRequest, Forbidden, Unavailable
+from qpud.core.errors import BadRequest, Forbidden, LimitExceeded, Unavailable
 from qpud.core.identity import Identity, Proof
 from qpud.core.policy import OpenSessions, SlurmUnavailable
 from qpud.core.session import CloseReason, Session
@@ -237,6 +237,32 @@ async def test_the_lease_ends_a_session_though_slurm_stays_away(tmp_path: Path, 
         await until(lambda: session.id not in site.book.sessions)
 
 
+async def test_a_job_that_computes_classically_for_hours_keeps_its_session(tmp_path: Path, cluster: Cluster) -> None:
+    job = cluster.start("sleep 300", "-t", "60")
+    async with a_slurm_site(tmp_path, cluster, session_idle_timeout=600.0) as (site, _):
+        session, other = await opened(site, job), await opened(site, "run-1a2b", ROOT)
+        site.clock.forward(3000.0)
+        site.context.touch()
+        await until(lambda: other.id not in site.book.sessions)  # idle, and no Slurm job's
+        assert session.id in site.book.sessions
+        site.clock.forward(3600.0 + 61.0)
+        site.context.touch()
+        await until(lambda: session.id not in site.book.sessions)
+        assert (await site.service.get_session(ROOT, session.id)).close_reason is CloseReason.LIFETIME
+
+
+async def test_each_node_of_a_large_job_may_have_a_token(
+    tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qpud.service.sessions.MOST_TOKENS", 1)
+    job = cluster.start("sleep 300", "-N2")
+    async with a_slurm_site(tmp_path, cluster) as (site, _):
+        for _node in range(3):
+            await opened(site, job)
+        with pytest.raises(LimitExceeded, match="3 tokens"):
+            await opened(site, job, nodes=999)
+
+
 async def test_a_session_keeps_its_run_over_a_restart(tmp_path: Path, cluster: Cluster) -> None:
     job = cluster.start("sleep 300")
     async with a_slurm_site(tmp_path, cluster) as (site, _):
@@ -289,9 +315,10 @@ async def test_or_it_is_of_the_lowest_queue_until_slurm_can_be_asked(tmp_path: P
         assert site.book.sessions[session.id].slurm_started_at is not None
 
 
-def test_the_daemon_answers_in_its_usual_time_while_slurm_hangs(tmp_path: Path, cluster: Cluster) -> None:
+@pytest.mark.parametrize("away", ["hung", "down"])
+def test_the_daemon_answers_in_its_usual_time_while_slurm_is_away(tmp_path: Path, cluster: Cluster, away: str) -> None:
     keys = f"SlurmLookup = yes\nSlurmConf = {cluster.conf}\nOpenSessions = any"
-    with a_daemon(tmp_path, daemon=keys) as daemon, daemon.client() as client, cluster.hung():
+    with a_daemon(tmp_path, daemon=keys) as daemon, daemon.client() as client, getattr(cluster, away)():
         asked = {"slurm_job_id": "1"}
         with httpx.Client(
             transport=httpx.HTTPTransport(uds=str(tmp_path / "q.sock")), base_url="http://qpud"

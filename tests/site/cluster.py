@@ -30,7 +30,7 @@ USER = "nobody"
 """Who submits, unless told otherwise."""
 STRANGER = "games"
 """Another ordinary user."""
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "munged", "setpriv")
 PARTITIONS = ("production", "test", "development")
 NODES = ("qn1", "qn2")
@@ -227,6 +227,12 @@ class Cluster:
 
     def start_node(self, name: str) -> None:
         self._spawn(name, "slurmd", "-D", "-N", name, "-f", str(self.conf))
+
+    def kill_node(self, name: str) -> None:
+        """SIGKILL to a slurmd, as if its node had lost power; what it started goes on."""
+        process = self.processes.pop(name)
+        process.kill()
+        process.wait()
 
     def wait_up(self) -> None:
         until(lambda: "is UP" in self.attempt("scontrol", "ping").stdout, "slurmctld")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import sqlite3
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -19,6 +20,15 @@ ROOT = Path(__file__).resolve().parents[2]
 PIECES = ROOT / "packaging" / "slurm"
 SEQUENCE = ROOT / "tests" / "worker" / "samples" / "valid_n04.json"
 HEADER = Path("/usr/include/slurm/spank.h")
+SLOW = """\
+[resource ORION]
+Driver = simulated
+Device = AnalogDevice
+SpeedUp = 40
+MaxAtoms = 12
+"""
+"""A QPU whose slices take half a second: long enough for others to come meanwhile."""
+QPUS = '{ "FRESNEL", "ORION", "EMU_MPS" }'
 SLURM_CONF = (
     "PrologFlags=Alloc",
     "Prolog={folder}/hooks/prolog.sh",
@@ -44,7 +54,7 @@ QPUD_URL={url}
 QPUD_JOBS={folder}/jobs/$SLURMD_NODENAME
 QPUD_PARTITIONS="production"
 QPUD_LICENCE=qpu
-QPUD_PATIENCE=10
+QPUD_PATIENCE=30
 """
 # Everybody unpacks into a folder of this test's own.
 QPUD = """\
@@ -55,6 +65,16 @@ exec {folder}/qpud.pyz "$@"
 """
 
 
+class Slice(NamedTuple):
+    """One slice, as the daemon's database has it."""
+
+    user: str
+    queue: str
+    job: int
+    started_at: float
+    shots: int
+
+
 class Hooked:
     """The cluster, the daemon, and what the hooks leave."""
 
@@ -62,7 +82,11 @@ class Hooked:
         self.cluster = cluster
         self.site = site
         self.folder = cluster.folder
-        self.submit_command = f"{self.folder}/qpud submit {self.folder}/sequence.json --shots 10 --wait"
+        self.submit_command = self.submitting(10)
+
+    def submitting(self, shots: int) -> str:
+        """The command line of a job script that runs shots and waits for them."""
+        return f"{self.folder}/qpud submit {self.folder}/sequence.json --shots {shots} --wait"
 
     def sessions(self, job: int) -> list[dict[str, Any]]:
         """Open sessions of a Slurm job."""
@@ -83,6 +107,29 @@ class Hooked:
         """What lies on the nodes for a Slurm job."""
         return [path for node in NODES for path in (self.folder / "jobs" / node / str(job)).glob("*")]
 
+    def slices(self, *jobs: int) -> list[Slice]:
+        """Every slice of the sessions of Slurm jobs that has ended, in the order of their starts."""
+        found = self._rows(
+            "SELECT sessions.slurm_job_id, sessions.user, jobs.queue, jobs.id, slices.started_at, slices.shots_done"
+            " FROM slices JOIN jobs ON jobs.id = job_id JOIN sessions ON sessions.id = session_id"
+            " WHERE slices.ended_at IS NOT NULL ORDER BY slices.started_at"
+        )
+        names = {str(job) for job in jobs}
+        return [Slice(*row[1:]) for row in found if row[0] in names]
+
+    def times(self, job: int) -> tuple[float, float]:
+        """When the only qpud job of a Slurm job was accepted, and when it ended."""
+        rows = self._rows(
+            "SELECT submitted_at, jobs.ended_at, slurm_job_id FROM jobs JOIN sessions ON sessions.id = session_id"
+        )
+        (found,) = [row[:2] for row in rows if row[2] == str(job)]
+        return found[0], found[1]
+
+    def _rows(self, query: str) -> list[tuple[Any, ...]]:
+        path = self.site.folder / "state" / "state.sqlite"
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+            return database.execute(query).fetchall()
+
     @property
     def hooks_conf(self) -> str:
         return (self.folder / "hooks" / "slurm-hooks.conf").read_text()
@@ -98,6 +145,16 @@ class Hooked:
         finally:
             path.write_text(before)
 
+    def wait_warm(self) -> None:
+        """Wait for what the workers tell once they have started; a job that comes earlier is told to come again."""
+        with self.site.unix() as client:
+            for name in ("FRESNEL", "ORION", "EMU_MPS"):
+                until(lambda name=name: client.get(f"/r/{name}/qpu/specs").status_code == 200, f"specs of {name}", 120)  # type: ignore[misc]
+
+    def tokens(self) -> int:
+        """How many tokens all open sessions have."""
+        return int(self._rows("SELECT count(*) FROM tokens")[0][0])
+
     def run_to_the_end(self, body: str, *options: str, env: Mapping[str, str] | None = None) -> str:
         """Submit, wait for COMPLETED; what it wrote."""
         job = self.cluster.submit(body, *options, env=env)
@@ -107,7 +164,7 @@ class Hooked:
 
     def expect_nothing_left(self, job: int) -> None:
         """No session and no token file, within seconds."""
-        until(lambda: not self.sessions(job) and not self.token_files(job), f"nothing to be left of job {job}", 10)
+        until(lambda: not self.sessions(job) and not self.token_files(job), f"nothing to be left of job {job}")
 
     def node_states(self) -> set[str]:
         return set(self.cluster.run("sinfo", "-h", "-N", "-o", "%T").split())
@@ -141,11 +198,13 @@ def running_hooked(
         cluster = stack.enter_context(running_cluster(*SLURM_CONF, prepare=prepare))
         stack.callback(started[0].stop)
         started[0].start()
-        yield Hooked(cluster, started[0])
+        running = Hooked(cluster, started[0])
+        running.wait_warm()
+        yield running
 
 
 def _prepare(folder: Path, pyz: Path, worker_python: Path, policy: str, changes: Mapping[str, str]) -> Site:
-    resources = SIMULATED + EMULATED
+    resources = SIMULATED + SLOW + EMULATED
     for before, after in changes.items():
         assert before in resources
         resources = resources.replace(before, after)
@@ -167,5 +226,5 @@ def _prepare(folder: Path, pyz: Path, worker_python: Path, policy: str, changes:
     (folder / "plugstack.conf").write_text(f"optional {folder}/qpud_spank.so\n")
     rules = (PIECES / "job_submit.lua").read_text()
     assert "local QPUS = {}" in rules
-    (folder / "job_submit.lua").write_text(rules.replace("local QPUS = {}", 'local QPUS = { "FRESNEL", "EMU_MPS" }'))
+    (folder / "job_submit.lua").write_text(rules.replace("local QPUS = {}", f"local QPUS = {QPUS}"))
     return site

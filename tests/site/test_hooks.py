@@ -5,31 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conformance import venvs
 from tests.site.cluster import STRANGER, USER, until
-from tests.site.hooked import ROOT, Hooked, running_hooked
+from tests.site.hooked import ROOT, Hooked
 
 pytestmark = [pytest.mark.slurm, pytest.mark.munge, pytest.mark.pyz, pytest.mark.worker]
 PRINT_FILE = 'printf "%s" "$QPUD_TOKEN_FILE"'
-
-
-@pytest.fixture(scope="module")
-def hooked_of_the_module(pyz: Path, worker_python: Path) -> Iterator[Hooked]:
-    with running_hooked(pyz, worker_python) as running:
-        yield running
-
-
-@pytest.fixture
-def hooked(hooked_of_the_module: Hooked) -> Iterator[Hooked]:
-    """All of it, without jobs."""
-    yield hooked_of_the_module
-    hooked_of_the_module.cluster.cancel_all()
-    hooked_of_the_module.cluster.wait_idle()
 
 
 def test_a_job_submits_with_nothing_but_what_the_hooks_set(hooked: Hooked) -> None:
@@ -56,10 +41,11 @@ def test_the_jobs_of_a_slurm_job_belong_to_its_session(hooked: Hooked) -> None:
 
 
 @pytest.mark.client
-def test_the_released_qrmi_client_runs_with_nothing_but_what_the_hooks_set(hooked: Hooked) -> None:
+@pytest.mark.parametrize("step", ["", "srun "])
+def test_the_released_qrmi_client_runs_with_nothing_but_what_the_hooks_set(hooked: Hooked, step: str) -> None:
     python = venvs.python_of("qrmi")
     script = ROOT / "tests" / "conformance" / "scripts" / "qrmi_task.py"
-    body = f"printf '%s\\n' \"$FRESNEL_QRMI_JOB_ACQUISITION_TOKEN\"; {python} -B {script} FRESNEL 20"
+    body = f"printf '%s\\n' \"$FRESNEL_QRMI_JOB_ACQUISITION_TOKEN\"; {step}{python} -B {script} FRESNEL 20"
     written = hooked.run_to_the_end(f"{body} <{hooked.folder}/sequence.json", "--qpu=FRESNEL")
     given, seen = written.splitlines()[0], json.loads(written.splitlines()[-1])
     assert seen["session"] == given
@@ -112,8 +98,9 @@ def test_a_job_of_a_listed_partition_needs_the_licence_only(hooked: Hooked) -> N
 
 
 def test_a_job_that_asks_for_no_qpu_gets_no_session(hooked: Hooked) -> None:
-    job = hooked.cluster.start(f"{PRINT_FILE}; sleep 300", "-p", "development")
-    assert (hooked.sessions(job), hooked.token_files(job), hooked.cluster.output(job)) == ([], [], "")
+    job = hooked.cluster.start(f"{PRINT_FILE}; echo .; sleep 300", "-p", "development")
+    until(lambda: hooked.written(job).endswith(".\n"), "the job's line")
+    assert (hooked.sessions(job), hooked.token_files(job), hooked.written(job)) == ([], [], ".\n")
 
 
 def test_a_job_submitted_from_a_job_does_not_inherit_its_token(hooked: Hooked) -> None:
@@ -143,7 +130,7 @@ def test_the_options_become_licences_and_an_admin_comment(
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        (["--qpu=FRESNL"], "there is no QPU FRESNL: there are FRESNEL, EMU_MPS"),
+        (["--qpu=FRESNL"], "there is no QPU FRESNL: there are FRESNEL, ORION, EMU_MPS"),
         (["--qpu=FRESNEL,"], "--qpu=FRESNEL, is not the name of a QPU, or several with commas"),
         (["--qpu=a b"], "--qpu=a b is not the name of a QPU, or several with commas"),
         (
@@ -187,7 +174,7 @@ def test_a_daemon_that_is_down_drains_no_node_and_fails_no_job(hooked: Hooked) -
 
 
 def test_a_daemon_that_hangs_drains_no_node_and_fails_no_job(hooked: Hooked) -> None:
-    with hooked.replaced("hooks/slurm-hooks.conf", hooked.hooks_conf.replace("QPUD_PATIENCE=10", "QPUD_PATIENCE=1")):
+    with hooked.replaced("hooks/slurm-hooks.conf", hooked.hooks_conf.replace("QPUD_PATIENCE=30", "QPUD_PATIENCE=1")):
         os.kill(hooked.site.pid, signal.SIGSTOP)
         try:
             assert hooked.run_to_the_end("echo ran", "--qpu=FRESNEL") == "ran\n"
@@ -266,6 +253,19 @@ def test_a_node_without_the_socket_does_it_all_by_munge(hooked: Hooked) -> None:
         until(lambda: "FRESNEL" in hooked.written(job), "the result")
         assert hooked.written(job).startswith("qpud_")
         assert len(hooked.site.get("/v1/jobs", session=session["id"])["jobs"]) == 1
+        hooked.cluster.cancel(job)
+        hooked.expect_nothing_left(job)
+
+
+def test_tasks_that_start_together_on_a_node_without_the_socket_get_one_token(hooked: Hooked) -> None:
+    with hooked.replaced(
+        "hooks/slurm-hooks.conf", hooked.hooks_conf.replace("QPUD_SOCKET=", "QPUD_SOCKET=/nonexistent")
+    ):
+        body = "srun -n4 sh -c 'cat $QPUD_TOKEN_FILE'; sleep 300"
+        job = hooked.cluster.start(body, "--qpu=FRESNEL", "-N2", "-n4")
+        until(lambda: hooked.written(job).count("qpud_") == 4, "four tasks with a token")
+        assert len(set(hooked.written(job).split())) == 2
+        assert hooked.tokens() == 2
         hooked.cluster.cancel(job)
         hooked.expect_nothing_left(job)
 
