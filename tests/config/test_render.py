@@ -86,6 +86,7 @@ RESOURCE_VALUES: dict[str, st.SearchStrategy[Any]] = {
     "qrmi_name": some(words),
     "qrmi_python": some(paths),
     "qrmi_environment_file": some(paths),
+    "cloud_name": some(words),
     "request_timeout": years,
     "poll_min": st.floats(1e-3, 1.0),
     "poll_max": st.floats(1.0, 100.0),
