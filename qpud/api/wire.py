@@ -90,6 +90,7 @@ class SessionView(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime | None
     closed_at: datetime | None
     close_reason: str | None
+    qos: str | None = None
 
 
 class SessionGrant(SessionView, frozen=True, kw_only=True):
@@ -393,6 +394,7 @@ class QueuePolicyLine(msgspec.Struct, frozen=True, kw_only=True):
     allow_groups: list[str]
     deny_groups: list[str]
     partitions: list[str]
+    qos: list[str] = []
 
 
 class Info(msgspec.Struct, frozen=True, kw_only=True):

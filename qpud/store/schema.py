@@ -186,6 +186,7 @@ CREATE TABLE degradations (
 ) WITHOUT ROWID;
 -- sessions on Slurm's terms
 ALTER TABLE sessions ADD COLUMN qos TEXT;
+ALTER TABLE sessions ADD COLUMN slurm_priority INTEGER NOT NULL DEFAULT 0;
 """
 
 MIGRATIONS = (_V1, _V2, _V3, _V4)
