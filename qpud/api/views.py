@@ -40,6 +40,7 @@ def session_fields(session: Session, idle_timeout: float) -> dict[str, object]:
         "closed_at": moment(session.closed_at),
         "close_reason": session.close_reason,
         "rehearsal": session.rehearsal and rehearsal_view(session.rehearsal),
+        "qos": session.qos,
     }
 
 
@@ -165,6 +166,7 @@ def queue_policy_line(queue: QueuePolicy) -> wire.QueuePolicyLine:
         allow_groups=list(queue.allow_groups),
         deny_groups=list(queue.deny_groups),
         partitions=list(queue.partitions) or [queue.name],
+        qos=list(queue.qos),
     )
 
 

@@ -124,6 +124,7 @@ class SessionView(msgspec.Struct, frozen=True, kw_only=True):
     closed_at: datetime | None
     close_reason: str | None
     rehearsal: RehearsalView | None = None
+    qos: str | None = None
 
 
 class SessionGrant(SessionView, frozen=True, kw_only=True):
@@ -454,6 +455,7 @@ class QueuePolicyLine(msgspec.Struct, frozen=True, kw_only=True):
     allow_groups: list[str]
     deny_groups: list[str]
     partitions: list[str]
+    qos: list[str] = []
 
 
 class Info(msgspec.Struct, frozen=True, kw_only=True):

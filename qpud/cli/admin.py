@@ -15,7 +15,7 @@ from qpud.cli.tables import clock, duration, table, terminal_columns
 RESOURCE_HEADER = ("RESOURCE", "STATE", "DRIVER", "DEVICE", ">PENDING", ">RUNNING", "REASON")
 WORKER_HEADER = ("WORKER", "SLURMJOB", "NODE", "STATE", ">JOB", "REASON")
 QUEUE_HEADER = ("QUEUE", ">TIER", "PREEMPT", ">SLICE", "LIMITS")
-SESSION_HEADER = ("SESSION", "USER", "QUEUE", ">SHARE", "HINT", "SLURMJOB", "OPENED", "STATE")
+SESSION_HEADER = ("SESSION", "USER", "QUEUE", ">SHARE", "HINT", "SLURMJOB", "QOS", "OPENED", "STATE")
 
 
 def add(verbs: Verbs, reach: argparse.ArgumentParser) -> None:
@@ -116,7 +116,8 @@ def manage_sessions(client: Client, args: argparse.Namespace) -> int:
 def _session_row(one: dict[str, Any]) -> list[object]:
     state = "open" if one["active"] else one["close_reason"]
     opened = clock(one["opened_at"])
-    return [one["id"], one["user"], one["queue"], one["share"], one["hint"], one["slurm_job_id"], opened, state]
+    slurm = (one["slurm_job_id"], one.get("qos"))
+    return [one["id"], one["user"], one["queue"], one["share"], one["hint"], *slurm, opened, state]
 
 
 def drain_resource(client: Client, args: argparse.Namespace) -> int:

@@ -74,6 +74,7 @@ def check_policy(policy: Policy, sections: list[Section], findings: Findings) ->
     _check_defaults(policy, daemon, findings)
     _check_daemon(policy, daemon, findings)
     _check_partitions(policy, written, findings)
+    _check_qos(policy, written, findings)
     for resource in policy.resources.values():
         section = written.get(("resource", resource.name))
         if section:
@@ -120,6 +121,15 @@ def _check_partitions(policy: Policy, written: dict[tuple[str, str], Section], f
                 section = written[("queue", queue.name)]
                 place = _Place(section, "Partitions", ", ".join(queue.fed_by))
                 place.complain(findings, f"partition {partition} already feeds queue {first}")
+
+
+def _check_qos(policy: Policy, written: dict[tuple[str, str], Section], findings: Findings) -> None:
+    owner: dict[str, str] = {}
+    for queue in policy.queues.values():
+        for qos in queue.qos:
+            if (first := owner.setdefault(qos, queue.name)) != queue.name:
+                place = _Place(written[("queue", queue.name)], "Qos", ", ".join(queue.qos))
+                place.complain(findings, f"QOS {qos} already feeds queue {first}")
 
 
 def _check_shown(resource: ResourcePolicy, section: Section, findings: Findings) -> None:

@@ -217,6 +217,10 @@ class DaemonPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     slurm_comments: Annotated[
         bool, Key("With SlurmControl: a Slurm job's admin comment says when its QPU work ends")
     ] = True
+    slurm_priority: Annotated[
+        bool,
+        Key("With SlurmLookup: of sessions whose share lets them be next, that of the highest Slurm priority is"),
+    ] = False
     slurm_grace_time: Annotated[
         float,
         Key("A session outlives the time limit of its Slurm job by this", unit=Unit.SECONDS, at_least=0),
@@ -305,6 +309,9 @@ class QueuePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     ] = 1
     partitions: Annotated[
         tuple[str, ...], Key("Slurm partitions that feed the queue; empty: the one of the queue's name")
+    ] = ()
+    qos: Annotated[
+        tuple[str, ...], Key("Slurm QOS that feed the queue, whatever the partition of the Slurm job; empty: none")
     ] = ()
     preempt_mode: Annotated[
         PreemptMode,

@@ -219,6 +219,7 @@ CREATE TABLE degradations (
 ) WITHOUT ROWID;
 -- sessions on Slurm's terms
 ALTER TABLE sessions ADD COLUMN qos TEXT;
+ALTER TABLE sessions ADD COLUMN slurm_priority INTEGER NOT NULL DEFAULT 0;
 -- hybrid: what sessions rehearse, the text of each device spec, how long checks took
 ALTER TABLE sessions ADD COLUMN rehearsal TEXT;
 ALTER TABLE jobs ADD COLUMN check_seconds REAL NOT NULL DEFAULT 0;

@@ -377,3 +377,9 @@ def test_what_shows_in_slurm_without_slurm_control_is_warned_of() -> None:
     sentence = "SlurmLicenses and SlurmPartitions of resource FRESNEL do nothing without SlurmControl = yes."
     assert sentence in warnings(parse(text))
     assert sentence not in warnings(parse("[qpud]\nSlurmLookup = yes\nSlurmControl = yes\n" + text))
+
+
+def test_a_qos_feeds_one_queue() -> None:
+    text = "[queue a]\nQos = urgent\n[queue b]\nQos = normal, urgent\n"
+    with pytest.raises(ConfigError, match="QOS urgent already feeds queue a"):
+        parse(text)

@@ -81,7 +81,6 @@ RESOURCE_VALUES: dict[str, st.SearchStrategy[Any]] = {
     "credentials_file": paths,
     "project_id": words,
     "device_type": words,
-    "cloud_name": some(words),
     "qrmi_type": st.sampled_from(QrmiType),
     "qrmi_name": some(words),
     "qrmi_python": some(paths),
