@@ -1,4 +1,4 @@
-"""Print the sweep of these examples, with its last detuning left open: `python sequence.py >sweep.json` (needs Pulser).
+"""Print the sweep of these examples, its last detuning left open: `python sequence.py >sweep.json` (needs Pulser).
 
 A 3 × 3 grid of atoms is driven from "no excitation pays" to "each one pays" (sdk_shims/pulser/afm.py tells more). How
 much the last detuning should pay is what prepare.py finds.
