@@ -32,9 +32,8 @@ class FakeSlurm:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         (folder / "nodes").write_text("42|RUNNING|2|qn[1-2]\n")
-        self.program(
-            "squeue", SQUEUE.replace("cat steps", f"cat {folder}/steps").replace("nodes ;;", f"{folder}/nodes ;;")
-        )
+        (folder / "steps").write_text("42.batch\n")
+        self.program("squeue", SQUEUE.format(folder=folder))
         self.program("scontrol", SCONTROL.format(folder=folder, script=SCRIPT))
         self.environment = {"SLURM_JOB_ID": "42", "PATH": f"{folder}:/usr/bin:/bin"}
 
@@ -93,7 +92,7 @@ def test_the_slurm_job_gives_its_nodes_back_and_the_shell_and_the_daemon_learn_o
     ends(daemon)
     ended = wait_in_slurm(qpud, slurm)
     assert ended.returncode == 0
-    assert slurm.told == "update JobId=42 NumNodes=1\n"
+    assert slurm.told == "update JobId=42 NumNodes=1\n", ended.stderr
     assert ended.stdout == 'export SLURM_JOB_NODELIST="qn1"\nexport SLURM_NNODES=1\nunset SLURM_NTASKS\n'
     assert "Slurm job 42 gave 1 node of 2 back and goes on with qn1" in ended.stderr
     assert [one.query for one in daemon.requests("GET", "/v1/sessions")] == ["slurm_job_id=42&active=true"]
