@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 
 import msgspec
@@ -144,7 +145,7 @@ def _job_request(ask: wire.JobAsk | wire.JobObjectAsk, resource: str | None) -> 
 
 
 def _slurm_job(named: str | int) -> int:
-    if not (str(named).isdecimal() and 0 < int(named) < LARGEST_SLURM_JOB):
+    if not (re.fullmatch("[0-9]{1,10}", str(named)) and 0 < int(named) < LARGEST_SLURM_JOB):
         raise BadRequest(f"then_release {str(named)[:40]!r} is not the number of a Slurm job")
     return int(named)
 

@@ -220,3 +220,24 @@ async def test_info_names_queues_with_their_limits_and_bound_addresses() -> None
     tiers = {queue["name"]: queue["priority_tier"] for queue in info["queues"]}
     assert tiers == {"production": 100, "test": 50, "development": 10}
     assert info["urls"] == ["http://127.0.0.1:8006"]
+
+
+@pytest.mark.parametrize("named", [4242, "4242"])
+async def test_a_submission_may_name_a_held_slurm_job(named: object) -> None:
+    desk = Desk()
+    async with desk.client(peer=1000) as client:
+        session = {"X-Warden-Session": (await client.post("/v1/sessions", json={})).json()["token"]}
+        body = {"sequence": SEQUENCE, "shots": 5, "then_release": named}
+        assert (await client.post("/v1/jobs", json=body, headers=session)).status_code == 201
+        assert desk.service.asks[1].then_release == 4242
+
+
+@pytest.mark.parametrize("named", [0, -1, "", "4242_1", "4242.run-1", 2**32, "x", "٤"])
+async def test_what_is_no_slurm_jobs_number_is_refused(named: object) -> None:
+    desk = Desk()
+    async with desk.client(peer=1000) as client:
+        session = {"X-Warden-Session": (await client.post("/v1/sessions", json={})).json()["token"]}
+        body = {"sequence": SEQUENCE, "shots": 5, "then_release": named}
+        refused = await client.post("/v1/jobs", json=body, headers=session)
+        assert refused.status_code == 400
+        assert "is not the number of a Slurm job" in refused.json()["detail"]

@@ -14,7 +14,7 @@ from qpud.core.book import Book
 from qpud.core.errors import Conflict
 from qpud.core.ids import LARGEST_JOB_ID, job_id_of, job_uid
 from qpud.core.job import TERMINAL, TRANSITIONS, Job, JobState, Reason, move
-from qpud.core.session import CloseReason, expiry, idle_deadline
+from qpud.core.session import FINISHED_SECONDS, CloseReason, expiry, idle_deadline
 from tests.core.builders import a_job, a_policy, a_session, running
 
 PENDING, RUNNING, DONE = JobState.PENDING, JobState.RUNNING, JobState.DONE
@@ -241,3 +241,11 @@ def test_a_preempted_job_says_so() -> None:
 )
 def test_a_cancel_is_answered_with_the_truth(found: Job, after: Job, asked: bool, text: str) -> None:
     assert explain.cancellation(found, after, asked) == text
+
+
+def test_a_session_that_only_finishes_ends_a_minute_after_its_last_job() -> None:
+    after = a_session(slurm_job_id="after-4242")
+    ends = after.last_used_at + FINISHED_SECONDS
+    assert expiry(after, False, 3600.0, ends - 1) is None
+    assert expiry(after, False, 3600.0, ends) is CloseReason.IDLE
+    assert expiry(after, True, 3600.0, ends) is None

@@ -4,7 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qpud.core.slurm import SlurmJob, has_ended, job_number, lease, looks_like_a_job, queue_fed_by, units_of
+from qpud.core.slurm import (
+    SlurmHold,
+    SlurmJob,
+    has_ended,
+    job_number,
+    lease,
+    looks_like_a_job,
+    not_releasable,
+    queue_fed_by,
+    units_of,
+)
 from tests.core.builders import a_session
 from tests.daemon.builders import a_policy, with_queue
 
@@ -99,3 +109,24 @@ def test_a_session_outlives_its_job_by_the_grace_and_never_its_own_limit() -> No
     assert lease(400.0, 60.0, 1000.0) == 460.0
     assert lease(990.0, 60.0, 1000.0) == 1000.0
     assert lease(None, 60.0, 1000.0) == 1000.0
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "user_id", "why"),
+    [
+        ("PENDING", "JobHeldUser", 1001, ""),
+        ("PENDING", "JobHeldAdmin", 1001, "held by an administrator, who alone releases it"),
+        ("PENDING", "Priority", 1001, "is PENDING and not held by its user"),
+        ("RUNNING", "None", 1001, "is RUNNING and not held by its user"),
+        ("COMPLETED", "JobHeldUser", 1001, "is COMPLETED and not held by its user"),
+        ("PENDING", "JobHeldUser", 1002, "is another user's"),
+    ],
+)
+def test_only_a_job_that_its_user_holds_is_released_for_him(state: str, reason: str, user_id: int, why: str) -> None:
+    said = not_releasable(7, 1001, "alice", SlurmHold(id=7, user_id=user_id, state=state, reason=reason))
+    assert (why in said) and bool(said) == bool(why)
+
+
+def test_an_unknown_job_and_another_users_look_alike() -> None:
+    foreign = SlurmHold(id=7, user_id=1002, state="PENDING", reason="JobHeldUser")
+    assert not_releasable(7, 1001, "alice", foreign) == not_releasable(7, 1001, "alice", None)

@@ -212,6 +212,16 @@ def test_whoever_holds_more_nodes_for_the_same_work_goes_first() -> None:
     assert job_order(machine) == [2, 1]
 
 
+def test_whoever_gave_his_nodes_back_goes_first_no_more() -> None:
+    machine = a_machine()
+    for name, nodes in (("few", 2), ("many", 200)):
+        machine.session(name, hint=Hint.CC_HEAVY, nodes=nodes)
+        machine.submit(name, 5)
+    machine.book.renew_session(msgspec.structs.replace(machine.book.sessions["many"], nodes=1))
+    machine.run()
+    assert job_order(machine) == [1, 2]
+
+
 def test_a_hint_gains_a_liar_at_most_one_slice() -> None:
     machine = a_machine()
     machine.session("liar", hint=Hint.CC_HEAVY, nodes=1_000_000)

@@ -1,4 +1,4 @@
-"""Classical post-processing: `qpud result JOB --json | python3 analyse.py` prints the pattern of the atoms.
+"""Classical post-processing: `qpud result JOB --json | python3 analyse.py` prints the pattern the atoms settled into.
 
 Standard library only. The second line says how many of the shots show it, which differs from run to run by chance.
 """
