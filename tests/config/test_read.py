@@ -252,7 +252,6 @@ def test_the_error_is_invalid_and_counts_the_mistakes() -> None:
         ),
         ("[resource r]\nDriver = emulator\nLauncher = slurm\nWorkers = 0\n", 4, "is below 1"),
         ("[resource r]\nDriver = emulator\nLauncher = ssh\n", 3, "is unknown"),
-        ("[resource r]\nDriver = emulator\nWorkers = 2\n", 3, "belongs to Launcher = slurm"),
         ("[resource r]\nDriver = simulated\nLauncher = slurm\n", 3, "Driver = emulator has"),
         ("[resource r]\nDriver = pasqal-qpu\nUrl =\n", 3, "is empty, Driver = pasqal-qpu needs it"),
         ("[resource r]\nDriver = pasqal-qpu\nUrl = h:1\n", 3, "is no http"),
@@ -364,6 +363,7 @@ def test_the_defaults_give_no_warning() -> None:
         ("[qpud]\nSlurmLookup = yes\n", "who names no Slurm job chooses queue and share himself"),
         ("[resource a-b]\nDriver = emulator\n", "cannot be set up from a shell"),
         ("[resource r]\nDriver = pasqal-qpu\nUrl = http://u:p@h\n", "holds a password"),
+        ("[resource r]\nDriver = emulator\nWorkers = 2\n", "Workers of resource r has no effect"),
     ],
 )
 def test_what_is_probably_not_meant_is_told(text: str, warning: str) -> None:
