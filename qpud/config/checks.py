@@ -23,8 +23,13 @@ from qpud.core.policy import (
 )
 from qpud.core.schedulers import BUILT_IN
 
-_OF_SLURM = ("LauncherOptions", "Workers", "WorkerIdleTime", "WorkerPython")
-"""Keys that mean something with Launcher = slurm only."""
+_OF_SLURM = {
+    "LauncherOptions": "launcher_options",
+    "Workers": "workers",
+    "WorkerIdleTime": "worker_idle_time",
+    "WorkerPython": "worker_python",
+}
+"""Keys that mean something with Launcher = slurm only, and their fields."""
 _OURS = {
     **dict.fromkeys(("-J", "--job-name"), "qpud finds its Slurm jobs by the name that it gives them"),
     **dict.fromkeys(("-n", "--ntasks", "-N", "--nodes", "--ntasks-per-node"), "a worker is one task on one node"),
@@ -156,11 +161,6 @@ def _check_qpu(resource: ResourcePolicy, section: Section, findings: Findings) -
 
 
 def _check_launcher(resource: ResourcePolicy, section: Section, findings: Findings) -> None:
-    if resource.launcher is Launcher.LOCAL:
-        for key in (key for key in _OF_SLURM if key.lower() in section.entries):
-            value = section.entries[key.lower()].value
-            _Place(section, key, value).complain(findings, "belongs to Launcher = slurm")
-        return
     words = shlex.split(resource.launcher_options or "")
     if words and not words[0].startswith("-"):
         place = _Place(section, "LauncherOptions", resource.launcher_options or "")
@@ -208,6 +208,17 @@ def _listen_warnings(policy: Policy) -> list[str]:
     return found
 
 
+def _idle_keys(resource: ResourcePolicy) -> list[str]:
+    if resource.launcher is Launcher.SLURM:
+        return []
+    plain = ResourcePolicy(name=resource.name, driver=resource.driver)
+    return [
+        f"{key} of resource {resource.name} has no effect: its Launcher is {resource.launcher}."
+        for key, field in _OF_SLURM.items()
+        if getattr(resource, field) != getattr(plain, field)
+    ]
+
+
 def _resource_warnings(policy: Policy) -> list[str]:
     found = []
     for resource in policy.resources.values():
@@ -215,6 +226,7 @@ def _resource_warnings(policy: Policy) -> list[str]:
             found.append(
                 f"Resource {resource.name} cannot be set up from a shell: {resource.name}_QRMI_… is no variable."
             )
+        found += _idle_keys(resource)
         if resource.url and without_password(resource.url) != resource.url:
             found.append(f"Url of resource {resource.name} holds a password: let only the daemon read the file.")
     return found

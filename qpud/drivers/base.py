@@ -197,6 +197,10 @@ class Foresighted(Protocol):
     ahead: int
     """How many of the next jobs it wants to hear of."""
 
+    @property
+    def trouble(self) -> str:
+        """Why it has no worker and gets none, in one sentence; "" otherwise. Costs nothing to ask."""
+
     def foresee(self, coming: Sequence[Coming]) -> None:
         """Prepare these jobs, best first, the one that has the resource before all; forget those not named."""
 

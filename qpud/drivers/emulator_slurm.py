@@ -91,6 +91,11 @@ class SlurmEmulatorDriver(EmulatorDriver):
             self._drop(job_id)
         self._begin_ahead()
 
+    @property
+    def trouble(self) -> str:
+        """See Foresighted."""
+        return self._pool.failure
+
     def lacks(self, job_id: int) -> str:
         """See Foresighted."""
         return self._pool.lacks(job_id)

@@ -8,6 +8,7 @@ the worker's first word, and is skipped.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import zlib
@@ -108,9 +109,8 @@ async def _refusal(process: Process) -> str:
 
 async def _stop(process: Process) -> None:
     """End srun, which cancels its Slurm job."""
-    if process.returncode is not None:
-        return
-    process.terminate()
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
     try:
         async with asyncio.timeout(STOP_SECONDS):
             await process.communicate()

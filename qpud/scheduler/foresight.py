@@ -22,20 +22,25 @@ class Foresight:
     def __init__(self, context: Context, name: str, driver: Driver, programs: Programs) -> None:
         self._context = context
         self._name = name
-        ahead = foresighted(driver)
-        self._driver = ahead if ahead and ahead.ahead else None
+        self._driver = foresighted(driver)
         self._programs = programs
         self._told: dict[int, Coming] = {}
+        self._trouble = ""
 
     async def tell(self) -> None:
         """Tell the driver what is next in line as things are now."""
-        if self._driver is None:
+        if self._driver is None or not self._driver.ahead:
             return
         jobs = [*self._current(), *self._next(self._driver.ahead)]
         coming = {job.id: self._told.get(job.id) or await self._coming(job) for job in jobs}
         if coming or self._told:
             self._driver.foresee(list(coming.values()))
         self._told = coming
+
+    def has_news(self) -> bool:
+        """Whether the driver got into trouble, or out of it, since this was asked last."""
+        before, self._trouble = self._trouble, self._driver.trouble if self._driver else ""
+        return before != self._trouble
 
     def _current(self) -> list[Job]:
         """The job that has the resource: what was prepared for it is about to be used."""

@@ -88,6 +88,7 @@ class Runner:
         self._changed.clear()
         self._beat()
         await self._stop_stranded()
+        await self._hear()
         planned = await self._plan(ended)
         start = planned
         if ended is not None or planned is not None:
@@ -338,7 +339,13 @@ class Runner:
         await self._stop_stranded()
         if (head := self._context.book.head(self._name)) is not None:
             await self._programs.get(head)
+        await self._hear()
         await self._foresight.tell()
+
+    async def _hear(self) -> None:
+        """Take in what a driver with workers of its own has to say before the monitor asks it."""
+        if self._foresight.has_news():
+            self.report(await self._driver.health())
 
     def _observe_gap(self, start: Start) -> None:
         if self._idle_since is not None and start.job.submitted_at < self._idle_since:

@@ -226,6 +226,34 @@ def test_the_error_is_invalid_and_counts_the_mistakes() -> None:
         ("[resource r]\nDriver = emulator\nUrl = http://h\n", 3, "one with Driver = pasqal-qpu or pasqal-cloud has"),
         ("[resource EMU_MPS]\nSpeedUp = 2\n", 2, "Driver = emulator has no such key, one with Driver = simulated has"),
         ("[resource r]\nDriver = pasqal-qpu\n", 1, "is missing, Driver = pasqal-qpu needs it"),
+        (
+            "[resource r]\nDriver = emulator\nLauncher = slurm\nLauncherOptions = -J mine\n",
+            4,
+            "holds -J, and qpud finds its Slurm jobs by the name",
+        ),
+        (
+            "[resource r]\nDriver = emulator\nLauncher = slurm\nLauncherOptions = --ntasks=4\n",
+            4,
+            "holds --ntasks, and a worker is one task",
+        ),
+        (
+            "[resource r]\nDriver = emulator\nLauncher = slurm\nLauncherOptions = -p gpu --pty\n",
+            4,
+            "holds --pty, and the worker speaks to qpud",
+        ),
+        (
+            "[resource r]\nDriver = emulator\nLauncher = slurm\nLauncherOptions = gpu\n",
+            4,
+            "begins with 'gpu', which is no option of srun",
+        ),
+        (
+            "[resource r]\nDriver = emulator\nLauncher = slurm\nLauncherOptions = -p 'gpu\n",
+            4,
+            "is not quoted as for a shell",
+        ),
+        ("[resource r]\nDriver = emulator\nLauncher = slurm\nWorkers = 0\n", 4, "is below 1"),
+        ("[resource r]\nDriver = emulator\nLauncher = ssh\n", 3, "is unknown"),
+        ("[resource r]\nDriver = simulated\nLauncher = slurm\n", 3, "Driver = emulator has"),
         ("[resource r]\nDriver = pasqal-qpu\nUrl =\n", 3, "is empty, Driver = pasqal-qpu needs it"),
         ("[resource r]\nDriver = qrmi\n", 1, "is missing, Driver = qrmi needs it"),
         ("[resource r]\nDriver = qrmi\nQrmiType = ibm\n", 3, "is unknown"),
@@ -344,6 +372,7 @@ def test_the_defaults_give_no_warning() -> None:
             "[resource A]\nDriver = emulator\nCloudName = X\n[resource B]\nDriver = emulator\nCloudName = x\n",
             "CloudName x is that of A and of B",
         ),
+        ("[resource r]\nDriver = emulator\nWorkers = 2\n", "Workers of resource r has no effect"),
     ],
 )
 def test_what_is_probably_not_meant_is_told(text: str, warning: str) -> None:

@@ -192,9 +192,7 @@ def test_a_job_says_that_its_worker_waits_for_slurm_and_pays_nothing_for_that(
         assert client.delete(f"/v1/jobs/{withdrawn}").status_code == 200
         assert result(client, withdrawn)["qpu_seconds"] == 0.0
         cluster.cancel(blocker)
-        found = done(client, waiting)
-        line = found["slices"][0]
-        assert found["qpu_seconds"] < 3.0, line
+        assert done(client, waiting)["qpu_seconds"] < 3.0
 
 
 def test_a_job_that_is_cancelled_while_its_worker_waits_costs_nothing(cluster: Cluster, worker_python: Path) -> None:
@@ -244,19 +242,6 @@ def test_a_worker_lost_in_the_middle_of_a_slice_costs_nothing_but_a_retry(
         assert found["qpu_seconds"] == pytest.approx(line["qpu_seconds"])
     cluster.attempt("scontrol", "update", "NodeName=qn[1-2]", "State=RESUME")
     cluster.wait_idle()
-
-
-def test_shots_of_a_lost_worker_are_drawn_again_the_same_and_charged_once(
-    cluster: Cluster, worker_python: Path
-) -> None:
-    with a_site(cluster, worker_python) as (_, client):
-        session = open_session(client)
-        number = submit(client, session, slow(), shots=3000)
-        seen(lambda: job(client, number)["shots_done"] > 0, "the first slice")
-        for worker in resource(client)["workers"]:
-            cluster.run("scancel", worker["slurm_job_id"])
-        found = done(client, number, shots=3000)
-        assert sum(line["qpu_seconds"] for line in found["slices"][1:]) < found["slices"][0]["qpu_seconds"]
 
 
 @pytest.mark.parametrize("is_pending", [False, True])
@@ -325,7 +310,7 @@ def test_a_partition_that_does_not_exist_is_told_in_one_sentence_and_nothing_sta
         seen(lambda: resource(client)["state"] == "down", "the resource to be down")
         assert resource(client)["message"].startswith("no worker starts for EMU: invalid partition specified: gpu")
         seen(lambda: job(client, number)["reason"] == "ResourceDown", "the reason ResourceDown")
-        assert (job(client, number)["state"], job(client, number)["qpu_seconds"]) == ("RUNNING", 0.0)
+        assert "is down (no worker starts for EMU" in explanation(client, number)
         assert client.delete(f"/v1/jobs/{number}").status_code == 200
         assert result(client, number)["qpu_seconds"] == 0.0
 

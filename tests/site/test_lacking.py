@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from qpud.core.policy import DEFAULT_QUEUES, DaemonPolicy, DriverKind, Policy, ResourcePolicy
+from qpud.core.policy import DEFAULT_QUEUES, DaemonPolicy, DriverKind, Launcher, Policy, ResourcePolicy
 from qpud.site.lacking import lacking
 
 
@@ -45,3 +45,12 @@ def test_slurms_programs_are_missed_only_where_slurm_is_asked(monkeypatch: pytes
     assert lacking(policy_with()) == []
     found = lacking(policy_with(slurm_lookup=True))
     assert [sentence.split("no ")[1] for sentence in found] == ["squeue on its PATH.", "scontrol on its PATH."]
+
+
+def test_srun_is_missed_where_workers_are_slurm_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    found = lacking(policy_with(ResourcePolicy(name="EMU", driver=DriverKind.EMULATOR, launcher=Launcher.SLURM)))
+    assert found == [
+        f"Launcher = slurm of resource EMU: this machine has no {program} on its PATH."
+        for program in ("srun", "squeue", "scancel")
+    ]
