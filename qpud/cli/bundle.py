@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import uuid
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qpud.cli.client import Client, segment
 from qpud.cli.connect import persistently, with_client
@@ -14,7 +14,9 @@ from qpud.cli.serve import Verbs
 from qpud.cli.submit import close_session, detach, open_session
 from qpud.cli.tables import fields
 from qpud.cli.wait import wait_for
-from qpud.core.compare import Comparison, compare
+
+if TYPE_CHECKING:
+    from qpud.core.compare import Comparison
 
 RERUN_EPILOG = """\
 Runs the program of a bundle again, with its variables and its seed, in a session of its own, and compares the counts:
@@ -56,6 +58,7 @@ def write_bundle(client: Client, args: argparse.Namespace) -> int:
 def run_again(client: Client, args: argparse.Namespace) -> int:
     """Run a bundle again and compare; exit 7 if the distributions differ."""
     from qpud.cli import archive
+    from qpud.core.compare import compare
 
     old = archive.unpack(args.bundle)
     if not old["counts"]:

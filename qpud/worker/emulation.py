@@ -44,13 +44,13 @@ class Order(NamedTuple):
     bond_dim: int | None
     progress: Callable[[float], None]
 
-    def bitstrings(self) -> BitStrings:
+    def bitstrings(self, emulator: str) -> BitStrings:
         """The observable of emu-sv and emu-mps, which draw for each trajectory."""
-        return _bitstrings(noise.shots_per_trajectory(self.noise, self.shots))
+        return _bitstrings(noise.shots_per_trajectory(self.noise, emulator, self.shots))
 
-    def noise_settings(self) -> dict[str, Any]:
+    def noise_settings(self, emulator: str) -> dict[str, Any]:
         """For their configurations."""
-        return noise.settings(self.noise, self.shots)
+        return noise.settings(self.noise, emulator, self.shots)
 
 
 class Shots:
@@ -138,7 +138,7 @@ def _sv_bytes(atoms: int) -> int:
 def _qutip(sequence: Sequence, order: Order) -> dict[str, int]:
     from pulser_simulation import QutipBackendV2, QutipConfig
 
-    config = QutipConfig(observables=[_bitstrings(order.shots)], **noise.settings(order.noise, order.shots))
+    config = QutipConfig(observables=[_bitstrings(order.shots)], **order.noise_settings("qutip"))
     return _final(QutipBackendV2, sequence, config)
 
 
@@ -147,7 +147,9 @@ def _state_vector(sequence: Sequence, order: Order) -> dict[str, int]:
     from emu_sv import SVBackend, SVConfig
 
     torch.manual_seed(order.seed)
-    config = SVConfig(observables=[order.bitstrings()], dt=_step(sequence), gpu=False, **order.noise_settings())
+    config = SVConfig(
+        observables=[order.bitstrings("sv")], dt=_step(sequence), gpu=False, **order.noise_settings("sv")
+    )
     with _StepsOf(order.progress):
         return _final(SVBackend, sequence, config)
 
@@ -160,13 +162,13 @@ def _tensor_network(sequence: Sequence, order: Order) -> dict[str, int]:
         raise Refusal("emu-mps needs at least 2 atoms")
     torch.manual_seed(order.seed)
     config = MPSConfig(  # reordering costs 3 to 6 s per run; the bond dimension bounds time and memory
-        observables=[order.bitstrings()],
+        observables=[order.bitstrings("mps")],
         dt=_mps_step(order),
         precision=1e-5 if order.bond_dim is None else 1e-3,
         max_bond_dim=order.bond_dim or 128,
         optimize_qubit_ordering=False,
         gpu=False,
-        **order.noise_settings(),
+        **order.noise_settings("mps"),
     )
     with _StepsOf(order.progress):
         return _final(MPSBackend, sequence, config)

@@ -16,6 +16,10 @@ from pulser import Sequence
 from qpud.worker.sentences import Refusal
 
 TRAJECTORIES = 40  # Pulser's own default for a device's noise model
+DRAWN = frozenset({"amplitude", "detuning", "doppler", "register", "leakage"})
+"""Noise of which each trajectory draws its own values; readout errors are applied to the shots of a single one."""
+JUMPS = frozenset({"relaxation", "dephasing", "depolarizing", "eff_noise"})
+"""Noise that emu-mps unravels into quantum jumps, and the others put into a density matrix."""
 
 
 def of_device(sequence: Sequence) -> Any:
@@ -24,14 +28,21 @@ def of_device(sequence: Sequence) -> Any:
     return model if model is not None and model.noise_types else None
 
 
-def settings(model: Any, shots: int) -> dict[str, Any]:
+def trajectories(model: Any, emulator: str, shots: int) -> int:
+    """How many trajectories `shots` are spread over: one, where nothing is drawn for each."""
+    types = set(model.noise_types) if model is not None else set()
+    is_drawn = bool(types & DRAWN) or (model is not None and model.state_prep_error > 0)
+    return min(shots, TRAJECTORIES) if is_drawn or (emulator == "mps" and types & JUMPS) else 1
+
+
+def settings(model: Any, emulator: str, shots: int) -> dict[str, Any]:
     """What a backend's configuration takes; nothing without noise."""
-    return {} if model is None else {"noise_model": model, "n_trajectories": min(shots, TRAJECTORIES)}
+    return {} if model is None else {"noise_model": model, "n_trajectories": trajectories(model, emulator, shots)}
 
 
-def shots_per_trajectory(model: Any, shots: int) -> int:
+def shots_per_trajectory(model: Any, emulator: str, shots: int) -> int:
     """How many shots to draw of each trajectory for `shots` in all; all of them without noise."""
-    return shots if model is None else -(-shots // min(shots, TRAJECTORIES))
+    return -(-shots // trajectories(model, emulator, shots))
 
 
 def run(

@@ -15,10 +15,11 @@ from fake_batches import FakeBatches
 from qpud.api.app import App, create_app
 from qpud.api.auth import Authenticator
 from qpud.core import verbs
-from qpud.core.errors import Forbidden, LimitExceeded, NotFound, QpudError, Unauthenticated
+from qpud.core.errors import Conflict, Forbidden, LimitExceeded, NotFound, QpudError, Unauthenticated
 from qpud.core.identity import Identity, Proof, require_admin
 from qpud.core.job import TERMINAL, Job, JobState, Reason, move
 from qpud.core.policy import AuthType, DaemonPolicy, Policy, default_policy
+from qpud.core.profile import JobTimes, Profile, SliceTimes, profile
 from qpud.core.report import Charges, Group, Report, ReportFilter, ReportRow
 from qpud.core.reservations import Reservation
 from qpud.core.session import CloseReason, Session
@@ -78,6 +79,7 @@ class FakeService(FakeBatches):
             queue=ask.queue or "development",
             share=ask.share or 1,
             hint=ask.hint,
+            rehearsal=ask.rehearsal,
         )
         self.sessions[session.id] = session
         return verbs.Grant(session=session, token=self._token(session), created=True)
@@ -413,6 +415,38 @@ class FakeService(FakeBatches):
                 is_active=True,
             )
         ]
+
+    async def profile(self, who: Identity, jobs: tuple[str, ...], session: str | None) -> Profile:
+        times = [self._times(await self.get_job(who, ref)) for ref in jobs]
+        return profile(times, NOW + 10, None if session is None else NOW - 5)
+
+    def _times(self, job: Job) -> JobTimes:
+        one = SliceTimes(
+            job_id=job.id,
+            number=0,
+            shots=job.shots,
+            shots_done=job.shots_done,
+            state="DONE",
+            intended_at=job.submitted_at + 1,
+            started_at=job.submitted_at + 1.5,
+            ended_at=job.submitted_at + 4,
+            qpu_seconds=2.5,
+            setup_seconds=0.5,
+        )
+        facts = {name: getattr(job, name) for name in ("id", "session_id", "name", "resource", "shots_done")}
+        return JobTimes(
+            **facts, state=job.state, submitted_at=job.submitted_at, ended_at=None, check_seconds=0.25, slices=(one,)
+        )
+
+    async def bundle(self, who: Identity, ref: str) -> verbs.Bundle:
+        job = await self.get_job(who, ref)
+        if not job.is_terminal:
+            raise Conflict(f"job {job.id} is {job.state}: only a job that has ended can be bundled")
+        slices = [{"number": 0, "counts": self.counts[job.id], "seed": 7}]
+        spec, story = ("FRESNEL", SPEC_TEXT), await self.job_logs(who, ref)
+        return verbs.Bundle(
+            result=await self.result(who, ref), sequence=SEQUENCE, spec=spec, slices=slices, story=story, rehearsal={}
+        )
 
     def health(self) -> verbs.Health:
         return verbs.Health(alive=self.alive, ready=self.alive, heartbeat_age_seconds=0.5, message="")

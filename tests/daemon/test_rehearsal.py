@@ -3,21 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
+import sqlite3
+import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from qpud.core.errors import Conflict, Invalid, NotFound
+from qpud.core.errors import BadRequest, Conflict, Invalid, NotFound
 from qpud.core.faults import parse
 from qpud.core.job import JobState
 from qpud.core.policy import DriverKind, Policy, ResourcePolicy
 from qpud.core.rehearsal import Emulator, Rehearsal
 from qpud.core.session import Session
-from tests.daemon.builders import ALICE, BOB, DONE, ERROR, ROOT, Site, a_policy, a_site, until
-from tests.daemon.qpu import Qpu
+from qpud.drivers.base import DeviceSpec, Driver
+from qpud.drivers.emulator import EmulatorDriver
+from tests.daemon.builders import (
+    ALICE,
+    BOB,
+    DONE,
+    ERROR,
+    ROOT,
+    SEQUENCE,
+    FakeWorkers,
+    Site,
+    a_policy,
+    a_site,
+    until,
+)
+from tests.daemon.qpu import SPEC, Qpu, QpuDriver
 from tests.daemon.test_slices import every_shot_once
+from tests.drivers.builders import device_spec, sequence
 
 
 async def faulty(site: Site, fault: str, **more: Any) -> Session:
@@ -193,3 +213,151 @@ async def test_a_rehearsal_survives_a_restart(tmp_path: Path):
         assert (await site.service.get_session(ROOT, session.id)).rehearsal == session.rehearsal
         job = await site.end(await site.submit(session, 10))
         assert len((await site.result(job)).slices) == 2
+
+
+# -- what is on record
+async def test_the_text_of_a_device_spec_is_kept_once(tmp_path: Path):
+    async with a_site(tmp_path) as site:
+        job = await site.end(await site.submit(await site.session(), 5))
+        bundle = await site.service.bundle(ALICE, str(job.id))
+    assert bundle.spec == (SPEC.name, SPEC.text)
+    async with a_site(tmp_path):
+        pass
+    with contextlib.closing(sqlite3.connect(tmp_path / "state.sqlite")) as database:
+        assert database.execute("SELECT hash, resource FROM specs").fetchall() == [(SPEC.hash, "TWIN")]
+
+
+async def test_a_bundle_holds_all_but_whose_it_was(tmp_path: Path):
+    async with a_site(tmp_path) as site:
+        session = await faulty(site, "preempt:1", seed=5)
+        job = await site.end(await site.submit(session, 10, name="scan", tags=("paper",)))
+        bundle = await site.service.bundle(ALICE, str(job.id))
+    assert bundle.sequence == SEQUENCE
+    assert [sum(one["counts"].values()) for one in bundle.slices] == [5, 5]
+    assert bundle.rehearsal["faults"] == "preempt:1"
+    assert bundle.result.tags == ("paper",)
+    assert session.id not in "\n".join(line.text for line in bundle.story)
+
+
+async def test_a_job_that_has_not_ended_cannot_be_bundled(tmp_path: Path):
+    qpu = Qpu()
+    async with a_site(tmp_path, qpu) as site:
+        job = await site.submit(await site.session(), 5)
+        await site.in_flight(job)
+        with pytest.raises(Conflict) as wrong:
+            await site.service.bundle(ALICE, str(job.id))
+    assert wrong.value.message == f"job {job.id} is RUNNING: only a job that has ended can be bundled"
+
+
+async def test_others_see_neither_bundle_nor_profile(tmp_path: Path):
+    async with a_site(tmp_path) as site:
+        session = await site.session()
+        job = await site.end(await site.submit(session, 5))
+        for asking in (
+            site.service.bundle(BOB, str(job.id)),
+            site.service.profile(BOB, (str(job.id),), None),
+            site.service.profile(BOB, (), session.id),
+        ):
+            with pytest.raises(NotFound):
+                await asking
+
+
+async def test_a_profile_tells_where_the_time_of_a_session_went(tmp_path: Path):
+    async with a_site(tmp_path, Qpu(seconds=0.05)) as site:
+        site.qpu.now = site.clock
+        session = await site.session()
+        jobs = await site.ended(*[await site.submit(session, 5) for _ in range(2)])
+        found = await site.service.profile(ALICE, (), session.id)
+        one = await site.service.profile(ALICE, (str(jobs[0].id),), None)
+    assert [job.id for job in found.jobs] == [job.id for job in jobs]
+    assert {span.job for span in found.spans if span.phase == "shots"} == {job.id for job in jobs}
+    assert found.totals["validation"] > 0
+    assert found.totals["classical"] > 0
+    assert [job.id for job in one.jobs] == [jobs[0].id]
+
+
+async def test_a_profile_is_of_jobs_or_of_a_session(tmp_path: Path):
+    async with a_site(tmp_path) as site:
+        for jobs, session in (((), None), (("1",), "s")):
+            with pytest.raises(BadRequest):
+                await site.service.profile(ALICE, jobs, session)
+
+
+# -- in the place of a QPU
+def another_spec() -> DeviceSpec:
+    return device_spec(json.dumps({"version": "1", "name": "Fresnel", "max_runs": 50, "is_virtual": False}))
+
+
+@contextlib.asynccontextmanager
+async def a_site_with_an_emulator(path: Path) -> AsyncIterator[tuple[Site, Qpu]]:
+    """TWIN, a QPU whose spec allows 50 runs, and EMU."""
+    twin, workers = Qpu(seconds=0.0), FakeWorkers()
+    twin.spec = another_spec()
+    policy = with_emulator()
+    emulator = EmulatorDriver(policy.resources["EMU"], workers, time.time)
+    drivers: dict[str, Driver] = {"TWIN": QpuDriver("TWIN", twin), "EMU": emulator}
+    async with a_site(path, twin, policy=policy, workers=workers, drivers=drivers) as site:
+        yield site, twin
+
+
+async def test_a_job_like_a_qpu_is_checked_against_its_spec(tmp_path: Path):
+    async with a_site_with_an_emulator(tmp_path) as (site, twin):
+        plain, like = await site.session(), await site.session(rehearsal=Rehearsal(like="TWIN"))
+        await site.submit(plain, 60, resource="EMU", sequence=sequence(4))
+        with pytest.raises(Invalid) as wrong:
+            await site.submit(like, 60, resource="EMU", sequence=sequence(4))
+        with pytest.raises(Invalid) as at_the_qpu:
+            await site.submit(plain, 60, resource="TWIN", sequence=sequence(4))
+        job = await site.end(await site.submit(like, 50, resource="EMU", sequence=sequence(4)))
+        result = await site.result(job)
+        assert twin.requests == []
+    assert wrong.value.message == "60 shots exceed max_runs 50 of EMU's device Fresnel"
+    assert at_the_qpu.value.message == "60 shots exceed max_runs 50 of TWIN's device Fresnel"
+    assert job.state is DONE
+    assert result.spec_hash == another_spec().hash
+    assert result.provenance["like"] == "TWIN"
+
+
+async def test_the_spec_in_such_a_session_is_the_qpus(tmp_path: Path):
+    async with a_site_with_an_emulator(tmp_path) as (site, _):
+        like = await site.session(rehearsal=Rehearsal(like="TWIN"))
+        plain = await site.session()
+        assert (await site.service.spec("EMU", like.id)).name == "Fresnel"
+        assert not (await site.service.spec("EMU", like.id)).accepts_virtual
+        assert (await site.service.spec("EMU", plain.id)).name == "AnalogDevice"
+        assert (await site.service.spec("EMU")).accepts_virtual
+
+
+async def test_a_new_spec_of_the_qpu_has_the_waiting_jobs_checked_again(tmp_path: Path):
+    async with a_site_with_an_emulator(tmp_path) as (site, twin):
+        like = await site.session(rehearsal=Rehearsal(like="TWIN"))
+        job = await site.submit(like, 5, resource="EMU", sequence=sequence(4))
+        await site.end(job)
+        newer = device_spec(json.dumps({"version": "1", "name": "Fresnel 2", "max_runs": 50, "is_virtual": False}))
+        site.context.specs["TWIN"] = newer
+        second = await site.end(await site.submit(like, 5, resource="EMU", sequence=sequence(4)))
+        assert (await site.result(second)).spec_hash == newer.hash
+        assert twin.requests == []
+
+
+async def test_results_come_in_the_time_of_the_qpu_and_the_emulator_is_free(tmp_path: Path):
+    async with a_site_with_an_emulator(tmp_path) as (site, _):
+        like = await site.session(rehearsal=Rehearsal(like="TWIN", speed_up=1.0))
+        jobs = [await site.submit(like, 40, resource="EMU", sequence=sequence(4)) for _ in range(2)]
+        await until(lambda: not site.book.jobs)
+        assert [(await site.job(job)).state for job in jobs] == [JobState.RUNNING] * 2
+        site.clock.forward(45)  # one shot a second: the first job takes 40 s, the second one 40 s more
+        assert [(await site.job(job)).state for job in jobs] == [DONE, JobState.RUNNING]
+        site.clock.forward(40)
+        assert (await site.job(jobs[1])).state is DONE
+
+
+async def test_a_mock_takes_registers_that_are_too_large_to_emulate(tmp_path: Path):
+    async with a_site_with_an_emulator(tmp_path) as (site, _):
+        mock = await site.session(rehearsal=Rehearsal(emulator=Emulator.PRODUCT))
+        with pytest.raises(Invalid) as wrong:
+            await site.submit(await site.session(), 5, resource="EMU", sequence=sequence(100))
+        job = await site.end(await site.submit(mock, 5, resource="EMU", sequence=sequence(100)))
+        assert site.workers.emulators == [Emulator.PRODUCT]
+    assert wrong.value.message == "100 atoms exceed MaxAtoms 4 of EMU"
+    assert job.state is DONE
