@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -25,41 +26,44 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def laptop(pyz: Path, worker_python: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A folder with the script and its shims, and `python` and `qpud` on the PATH: what a user has."""
+    """A folder with the script and its shims, and Python and qpud on the PATH: what a user has."""
     folder = tmp_path_factory.mktemp("t")
     commands = folder / "bin"
     commands.mkdir()
-    for name, target in (("python", worker_python), ("qpud", pyz)):
-        (commands / name).write_text(f'#!/bin/sh\nexec "{target}" "$@"\n')
-        (commands / name).chmod(0o755)
+    (commands / "qpud").symlink_to(pyz)
     for name in ("mis.py", "qpud_pulser.py", "qpud_local.py"):
         shutil.copy(SHIMS / "pulser" / name, folder)
     (folder / "run").mkdir(mode=0o700)
     marks = {name: value for name, value in os.environ.items() if name.startswith("QPUD_TEST_")}
     home = {"HOME": str(folder), "XDG_RUNTIME_DIR": str(folder / "run"), "SHIV_ROOT": str(folder / "cache")}
-    return {"PATH": f"{commands}:{os.environ['PATH']}", "MPLCONFIGDIR": str(folder / "mpl"), **home, **marks}
+    return {
+        "PATH": f"{commands}:{worker_python.parent}:{os.environ['PATH']}",
+        "MPLCONFIGDIR": str(folder / "mpl"),
+        **home,
+        **marks,
+    }
 
 
 @pytest.fixture(scope="module")
 def said(laptop: dict[str, str]) -> str:
     """What a shell said that ran all commands of the section, in a session of its own."""
     script = "\n".join(["set -e", *(line.replace("&\n", f"&\n{READY}\n") for line in blocks("sh")), "kill $!", "wait"])
-    shell = subprocess.Popen(
-        ["sh", "-c", script],
-        cwd=laptop["HOME"],
-        env=laptop,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        output, _ = shell.communicate(timeout=SECONDS)
-    finally:
-        if shell.poll() is None:
-            os.killpg(shell.pid, signal.SIGTERM)
-    assert shell.returncode == 0, output
-    return output
+    log = Path(laptop["HOME"]) / "said"
+    with log.open("w") as output:
+        shell = subprocess.Popen(
+            ["sh", "-c", script],
+            cwd=laptop["HOME"],
+            env=laptop,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            assert shell.wait(SECONDS) == 0, log.read_text()
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(shell.pid, signal.SIGTERM)  # the daemon, if a command before its end failed
+    return log.read_text()
 
 
 def test_the_loop_runs_here_on_an_emulator_and_on_the_qpu(said: str) -> None:
