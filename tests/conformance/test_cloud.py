@@ -23,7 +23,9 @@ AHS = Path(__file__).resolve().parent.parent / "worker" / "samples" / "foreign_a
 
 @pytest.fixture(scope="session")
 def token(site: Site) -> str:
-    """A session of root's, as the token that cloud users are given."""
+    """A session of root's, as the token that cloud users are given; the devices are there."""
+    for name in ("FRESNEL", "EMU_MPS"):
+        site.spec(name)
     return str(site.open_session(slurm_job_id="cloud", account="physics")["token"])
 
 
@@ -108,7 +110,7 @@ def afm_of(tmp_path: Path) -> Any:
 
     def make(site: Site) -> str:
         specs = tmp_path / "specs.json"
-        specs.write_text(json.dumps(site.get("/v1/resources/FRESNEL/spec")["spec"]))
+        specs.write_text(json.dumps(site.spec()))
         return json.dumps(clients.run("qrmi", "afm.py", str(specs), env={}))
 
     return make
