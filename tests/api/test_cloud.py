@@ -12,7 +12,6 @@ from fakes import SEQUENCE, Desk, a_token
 
 from qpud.api.links import LIFETIME_SECONDS, Links
 from qpud.core.errors import Forbidden, StorageFull, TooManyRequests, Unavailable
-from qpud.site.secret import kept_secret
 
 V1, V2 = "/core-fast/api/v1", "/core-fast/api/v2"
 
@@ -115,14 +114,6 @@ def test_a_link_expires() -> None:
         links.owner(uid, user, expires, proof, LIFETIME_SECONDS)
     with pytest.raises(Forbidden, match="not made here"):
         other.owner(uid, user, expires, proof, 0.0)
-
-
-def test_the_secret_is_kept_and_only_the_daemons(tmp_path: Any) -> None:
-    path = tmp_path / "links.secret"
-    first = kept_secret(path)
-    assert kept_secret(path) == first and path.stat().st_mode & 0o777 == 0o600
-    path.write_bytes(b"cut")
-    assert kept_secret(path) not in (first, b"cut")
 
 
 @pytest.mark.parametrize("field", ["password", "client_secret", "refresh_token"])

@@ -11,6 +11,7 @@ import clients
 import pytest
 from conftest import SHOTS, MakeSite
 from livesite import SLOW, Site
+from proxy import DropsReplies
 from seen import BEST, is_antiferromagnet, is_one_sentence, variation
 
 pytestmark = [pytest.mark.client, pytest.mark.munge, pytest.mark.pyz, pytest.mark.worker]
@@ -23,7 +24,9 @@ AHS = Path(__file__).resolve().parent.parent / "worker" / "samples" / "foreign_a
 
 @pytest.fixture(scope="session")
 def token(site: Site) -> str:
-    """A session of root's, as the token that cloud users are given."""
+    """A session of root's, as the token that cloud users are given; the devices are there."""
+    for name in ("FRESNEL", "EMU_MPS"):
+        site.spec(name)
     return str(site.open_session(slurm_job_id="cloud", account="physics")["token"])
 
 
@@ -108,7 +111,7 @@ def afm_of(tmp_path: Path) -> Any:
 
     def make(site: Site) -> str:
         specs = tmp_path / "specs.json"
-        specs.write_text(json.dumps(site.get("/v1/resources/FRESNEL/spec")["spec"]))
+        specs.write_text(json.dumps(site.spec()))
         return json.dumps(clients.run("qrmi", "afm.py", str(specs), env={}))
 
     return make
@@ -169,6 +172,30 @@ def test_qrmis_cloud_resource_runs_and_stops(
     assert "exceed max_runs 2000" in ran["refusal"]
     assert max(counts, key=lambda key: counts[key]) == BEST
     assert variation(counts, native) < LARGEST_VARIATION
+
+
+@pytest.mark.parametrize("client", SDKS)
+def test_a_batch_whose_answer_a_gateway_lost_is_not_run_again_for_the_sdks_retry(
+    site: Site, client: str, native: dict[str, int]
+) -> None:
+    opened = site.open_session(slurm_job_id=f"gateway-{client}")
+    with DropsReplies(site.port, method="POST", drops=1, instead=504) as proxy:
+        url = f"http://127.0.0.1:{proxy.port}"
+        env = {"PASQAL_PULSER_ACCESS_TOKEN": opened["token"]}
+        ran = clients.run(client, "cloud_pulser.py", url, "60", "qpu", env=env)
+    assert (proxy.seen, sum(ran["counts"][0].values())) == (2, 60)
+    assert len(site.get("/v1/jobs", session=opened["id"])["jobs"]) == 1
+
+
+def test_qrmis_cloud_resource_runs_an_ahs_program(site: Site, token: str) -> None:
+    env = {
+        "EMU_MPS_QRMI_PASQAL_CLOUD_BASE_URL": site.url,
+        "EMU_MPS_QRMI_PASQAL_CLOUD_PROJECT_ID": "any",
+        "EMU_MPS_QRMI_PASQAL_CLOUD_AUTH_TOKEN": token,
+    }
+    ran = clients.run("qrmi", "qrmi_cloud.py", "EMU_MPS", "100", stdin=AHS.read_text(), env=env)
+    counts = ran["result"]["counter"]
+    assert (ran["status"], sum(counts.values()), {len(key) for key in counts}) == ("TaskStatus.Completed", 100, {6})
 
 
 def test_one_id_serves_an_ahs_program_as_cudaq_id_batch_and_job(site: Site, token: str) -> None:
