@@ -139,7 +139,7 @@ async def info(parts: Parts, request: Request) -> Response:
             max_body_size=policy.daemon.max_body_size,
             queues=[views.queue_policy_line(queue) for queue in policy.queues.values()],
             resources=[views.resource_line(view) for view in await parts.service.resources()],
-            slurm=parts.service.slurm_trouble or None,
+            slurm=parts.service.slurm_trouble() or None,
         )
     )
 

@@ -163,7 +163,6 @@ class ResourceVerbs(Verbs):
         )
         return [*notes, *config.warnings(new)]
 
-    @property
     def slurm_trouble(self) -> str:
         """Why Slurm does not show what it should, in a sentence; empty if it does."""
         return "; ".join(self._context.slurm_troubles.values())

@@ -300,7 +300,8 @@ class FakeService(FakeBatches):
         self.drained = reason
         return msgspec.structs.replace(self._view(self.resource_name(resource)), state="down")
 
-    slurm_trouble = ""
+    def slurm_trouble(self) -> str:
+        return ""
 
     async def degrade(self, who: Identity, resource: str, units: int, reason: str) -> verbs.ResourceView:
         require_admin(who, f"degrade {resource}")

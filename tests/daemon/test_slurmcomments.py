@@ -137,7 +137,7 @@ async def test_a_job_that_has_just_ended_stops_no_other_comment(tmp_path: Path, 
         await asyncio.to_thread(cluster.cancel, ended)
         assert await told(site) == 1
         assert comment_of(cluster, other).startswith("qpud qpu=TWIN")
-        assert site.service.slurm_trouble == ""
+        assert site.service.slurm_trouble() == ""
 
 
 async def test_the_daemon_comments_by_itself(

@@ -144,9 +144,9 @@ async def test_what_administrators_of_slurm_made_is_left_alone(tmp_path: Path, c
     clean.run("scontrol", "update", "PartitionName=test", "State=DOWN")
     async with a_shown_site(tmp_path, clean, policy=policy) as site:
         await site.service.drain(ROOT, "TWIN", "laser service")
-        await comes(lambda: "not make" in site.service.slurm_trouble)
+        await comes(lambda: "not make" in site.service.slurm_trouble())
         await site.service.resume(ROOT, "TWIN")
-        await comes(lambda: site.service.slurm_trouble == "")
+        await comes(lambda: site.service.slurm_trouble() == "")
     assert shown(clean) == {OURS: "qpu:1", "qpud_OTHER": "qpu:1"}
     assert partition_of(clean, "test") == "down"
     assert [action for _user, action, _object in audit(tmp_path)] == ["drain", "resume"]
@@ -216,9 +216,9 @@ async def test_a_hung_slurm_costs_a_drain_nothing_and_shows_it_later(tmp_path: P
             session = await site.session()
             await site.submit(session)
             assert time.monotonic() - began < 1.0
-            await until(lambda: "does not answer" in site.service.slurm_trouble, 30.0)
+            await until(lambda: "does not answer" in site.service.slurm_trouble(), 30.0)
         await comes(lambda: shown(clean) == {OURS: "qpu:10"})
-        await until(lambda: site.service.slurm_trouble == "", 30.0)
+        await until(lambda: site.service.slurm_trouble() == "", 30.0)
 
 
 async def test_a_refusal_is_one_sentence_and_no_flood(
@@ -227,11 +227,11 @@ async def test_a_refusal_is_one_sentence_and_no_flood(
     policy = a_shown_policy(slurm_licenses=("nosuch:1",), slurm_partitions=("nowhere",))
     async with a_shown_site(tmp_path, clean, policy=policy) as site:
         await site.service.drain(ROOT, "TWIN", "laser service")
-        await comes(lambda: site.service.slurm_trouble != "")
+        await comes(lambda: site.service.slurm_trouble() != "")
         for _ in range(3):
             trouble = await site.show.compare(control_of(site))
         await site.service.resume(ROOT, "TWIN")
-        await comes(lambda: site.service.slurm_trouble == "")
+        await comes(lambda: site.service.slurm_trouble() == "")
     assert trouble == (
         "Slurm refused to reserve qpud_TWIN: Error creating the reservation: Invalid license specification; "
         "Slurm has no partition nowhere, which SlurmPartitions names"
