@@ -55,6 +55,12 @@ async def test_without_a_device_type_the_sequences_device_names_it(
     assert desk.service.batches[data["id"]].resource == resource
 
 
+async def test_the_urls_resource_counts_where_no_device_type_is_given(desk: Desk, ada: httpx.AsyncClient) -> None:
+    for named, resource in ((None, "EMU_MPS"), ("FRESNEL", "FRESNEL")):
+        reply = await ada.post(f"/r/EMU_MPS{V1}/batches", json=batch(device_type=named))
+        assert desk.service.batches[reply.json()["data"]["id"]].resource == resource
+
+
 async def test_an_unknown_device_is_told_with_what_there_is(ada: httpx.AsyncClient) -> None:
     sequence = '{"version":"1","device":{"name":"MockDevice"}}'
     reply = await ada.post(f"{V1}/batches", json=batch(device_type=None, sequence_builder=sequence))
