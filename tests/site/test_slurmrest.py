@@ -24,7 +24,16 @@ def a_job(**changes: Any) -> dict[str, Any]:
     """As Slurm 22.05 tells it (v0.0.38)."""
     job = {"job_id": 1, "user_id": 1001, "partition": "production", "job_state": "RUNNING", "node_count": 2}
     times = {"start_time": 1795330629, "end_time": 1795330749, "time_limit": 2}
-    return {**job, **times, "licenses": "qpu:3", "tres_per_node": "gres:qpu:2", "account": "", "qos": "normal", "priority": 5000, **changes}
+    return {
+        **job,
+        **times,
+        "licenses": "qpu:3",
+        "tres_per_node": "gres:qpu:2",
+        "account": "",
+        "qos": "normal",
+        "priority": 5000,
+        **changes,
+    }
 
 
 def set_to(number: int) -> dict[str, Any]:
