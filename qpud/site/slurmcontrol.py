@@ -57,6 +57,8 @@ class Deed(msgspec.Struct, frozen=True, kw_only=True):
 class SlurmControl:
     """Acts on one cluster, as the daemon's own user: root, SlurmUser, or an operator of Slurm.
 
+    Partitions are an administrator's (slurmctld, validate_super_user); the rest is an operator's.
+
     Args:
         conf: slurm.conf; None for Slurm's own.
         pulse: Monotonic seconds.
@@ -166,7 +168,8 @@ class SlurmControl:
         await self._record(deed)
         sentence = f"Slurm refused to {deed.action} {deed.target}: {deed.why}"
         if any(words in deed.why for words in _NO_OPERATOR):
-            raise SlurmForbidden(f"{sentence} (the daemon's user must be root, SlurmUser or an operator of Slurm)")
+            rank = "administrator" if deed.action == "set-partition" else "operator"
+            raise SlurmForbidden(f"{sentence} (the daemon's user must be root, SlurmUser or an {rank} of Slurm)")
         raise SlurmRefused(sentence)
 
 

@@ -119,7 +119,8 @@ async def test_a_daemon_whose_user_is_no_operator_is_told_so(
     actions = (control.reserve(OURS, "qpu:1"), control.set_partition("test", "DOWN"), control.comment(job, "x"))
     for action in (*actions, control.release(job, "games")):
         with pytest.raises(
-            SlurmForbidden, match=r"\(the daemon's user must be root, SlurmUser or an operator of Slurm\)$"
+            SlurmForbidden,
+            match=r"\(the daemon's user must be root, SlurmUser or an (operator|administrator) of Slurm\)$",
         ):
             await action
     assert [deed.outcome for deed in told.deeds] == ["refused"] * 4
