@@ -74,10 +74,12 @@ class Context:
         wake: Tells the scheduler that a resource's queue, or the resource itself, changed.
         touch: Tells the reaper that a session may expire earlier than it thinks.
         redate: Tells the calendar that reservations changed.
+        reshow: Tells what shows resources in Slurm that one of them changed.
         expect: Tells the sweep that a session was opened, whose Slurm job will end.
         promise: Tells the releases that a held Slurm job waits for the ends of jobs: its number, its user, their ids.
         slurm: Asks Slurm about its jobs; None without SlurmLookup.
         slurm_control: Acts on Slurm; None without SlurmControl.
+        slurm_troubles: What Slurm was told in vain, a sentence for each topic; empty if all is well.
         names: User name of a uid.
         forecaster: When jobs will start and end.
         groups: Names of the groups of a uid; may block, so it is called in a thread.
@@ -102,10 +104,12 @@ class Context:
     wake: Callable[[str], None] = lambda _resource: None
     touch: Callable[[], None] = lambda: None
     redate: Callable[[], None] = lambda: None
+    reshow: Callable[[], None] = lambda: None
     expect: Callable[[], None] = lambda: None
     promise: Callable[[int, int, Sequence[int]], None] = lambda _number, _user_id, _jobs: None
     slurm: Slurm | None = None
     slurm_control: SlurmControl | None = None
+    slurm_troubles: dict[str, str] = field(default_factory=dict)
     groups: Callable[[int], tuple[str, ...]] = lambda _user_id: ()
     heartbeat: Callable[[], float] = lambda: 0.0
     urls: tuple[str, ...] = ()
@@ -113,6 +117,11 @@ class Context:
 
     def __post_init__(self) -> None:
         self.forecaster = Forecaster(self.book)
+
+    def show_state(self, resource: str) -> None:
+        """The state of a resource changed: count it, and let Slurm show it."""
+        self.metrics.resource_state(resource, self.book.flights[resource].shown_state)
+        self.reshow()
 
     def take_job_ids(self, number: int) -> int:
         """Reserve job ids; returns the first."""

@@ -42,7 +42,9 @@ from qpud.service import Service
 from qpud.service.calendar import Calendar
 from qpud.service.reaper import Reaper
 from qpud.service.releases import Releases
+from qpud.service.slurmcomments import SlurmComments
 from qpud.service.slurmrecord import recorder
+from qpud.service.slurmshow import SlurmShow
 from qpud.service.sweep import Sweep
 from qpud.site.lacking import lacking
 from qpud.site.munge_process import MungeProcess
@@ -104,7 +106,7 @@ async def _serve(policy: Policy, policy_path: Path | None) -> None:
         reaper = Reaper(context, service)
         calendar = Calendar(context, service)
         sweep = Sweep(context, service)
-        releases = Releases(context, service)
+        releases, show, comments = Releases(context, service), SlurmShow(context), SlurmComments(context)
         with contextlib.suppress(QpudError):  # a full disk: the reaper tries again
             await service.stop_orphans()
         server = _server(stack, context, service)
@@ -116,6 +118,8 @@ async def _serve(policy: Policy, policy_path: Path | None) -> None:
             root.create_task(calendar.run(), name="calendar")
             root.create_task(sweep.run(), name="sweep")
             root.create_task(releases.run(), name="releases")
+            root.create_task(show.run(), name="slurm-show")
+            root.create_task(comments.run(), name="slurm-comments")
             root.create_task(_serve_http(server), name="http")
             root.create_task(_announce(server, context, notifier), name="announce")
             root.create_task(_show_life(service, notifier), name="life")
@@ -214,6 +218,10 @@ def book_of(policy: Policy, snapshot: Snapshot) -> Book:
     for resource, drain in snapshot.drains.items():
         if resource in book.flights:
             book.flights[resource].drained, book.flights[resource].is_down = drain.reason, drain.is_down
+    for resource, degradation in snapshot.degradations.items():
+        if resource in book.flights:
+            flight = book.flights[resource]
+            flight.degraded, flight.units_out = degradation.reason, degradation.units
     book.reservations = {one.name: one for one in snapshot.reservations}
     return book
 

@@ -18,6 +18,7 @@ from qpud.api.route import Dialect, Route
 from qpud.core import report, verbs
 
 _drain_ask = decoder_of(wire.DrainAsk)
+_degrade_ask = decoder_of(wire.DegradeAsk)
 _reservation_ask = decoder_of(wire.ReservationAsk)
 
 
@@ -75,8 +76,16 @@ async def down(parts: Parts, request: Request) -> Response:
     return Json(views.resource_line(await parts.service.down(who, request.path_params["name"], ask.reason)))
 
 
+async def degrade(parts: Parts, request: Request) -> Response:
+    """Let Slurm give out some of the resource's units no more, across restarts too. Administrators only."""
+    who, ask = parts.caller(request), decode(_degrade_ask, await request.body())
+    return Json(
+        views.resource_line(await parts.service.degrade(who, request.path_params["name"], ask.units, ask.reason))
+    )
+
+
 async def resume(parts: Parts, request: Request) -> Response:
-    """Undo a drain or a down. Administrators only."""
+    """Undo drain, down and degrade. Administrators only."""
     return Json(views.resource_line(await parts.service.resume(parts.caller(request), request.path_params["name"])))
 
 
@@ -130,6 +139,7 @@ async def info(parts: Parts, request: Request) -> Response:
             max_body_size=policy.daemon.max_body_size,
             queues=[views.queue_policy_line(queue) for queue in policy.queues.values()],
             resources=[views.resource_line(view) for view in await parts.service.resources()],
+            slurm=parts.service.slurm_trouble or None,
         )
     )
 
@@ -234,6 +244,14 @@ ROUTES = (
         body=wire.DrainAsk,
         reply=wire.ResourceLine,
         example=wire.DrainAsk(reason="vacuum is gone"),
+    ),
+    route(
+        method="POST",
+        path="/v1/resources/{name}/degrade",
+        endpoint=degrade,
+        body=wire.DegradeAsk,
+        reply=wire.ResourceLine,
+        example=wire.DegradeAsk(units=4, reason="two lasers of five"),
     ),
     route(method="POST", path="/v1/resources/{name}/resume", endpoint=resume, reply=wire.ResourceLine),
     route(method="GET", path="/v1/reservations", endpoint=list_reservations, reply=wire.ReservationList),

@@ -38,6 +38,7 @@ def session_fields(session: Session, idle_timeout: float) -> dict[str, object]:
         "expires_at": moment(session.expires_at),
         "closed_at": moment(session.closed_at),
         "close_reason": session.close_reason,
+        "qos": session.qos,
     }
 
 
@@ -149,6 +150,7 @@ def queue_policy_line(queue: QueuePolicy) -> wire.QueuePolicyLine:
         allow_groups=list(queue.allow_groups),
         deny_groups=list(queue.deny_groups),
         partitions=list(queue.partitions) or [queue.name],
+        qos=list(queue.qos),
     )
 
 

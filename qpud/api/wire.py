@@ -90,6 +90,7 @@ class SessionView(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime | None
     closed_at: datetime | None
     close_reason: str | None
+    qos: str | None = None
 
 
 class SessionGrant(SessionView, frozen=True, kw_only=True):
@@ -297,7 +298,10 @@ class QueueView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ResourceLine(msgspec.Struct, frozen=True, kw_only=True):
-    """A resource; `state` is up, down, unreachable or drained, `device` the name in its device spec."""
+    """A resource; `state` is up, down, unreachable or drained, `device` the name in its device spec.
+
+    `degraded_units` are share units, of 10, that Slurm does not give out.
+    """
 
     name: str
     driver: str
@@ -308,6 +312,8 @@ class ResourceLine(msgspec.Struct, frozen=True, kw_only=True):
     pending: int
     running_job: int | None
     drained_reason: str | None
+    degraded_units: int = 0
+    degraded_reason: str | None = None
 
 
 class ResourceList(msgspec.Struct, frozen=True, kw_only=True):
@@ -330,6 +336,13 @@ class SpecView(msgspec.Struct, frozen=True, kw_only=True):
 class DrainAsk(msgspec.Struct, frozen=True, kw_only=True):
     """Why the resource is drained or down, for its users."""
 
+    reason: Name = ""
+
+
+class DegradeAsk(msgspec.Struct, frozen=True, kw_only=True):
+    """How many of the resource's ten units Slurm gives out no more, and why."""
+
+    units: int
     reason: Name = ""
 
 
@@ -386,10 +399,14 @@ class QueuePolicyLine(msgspec.Struct, frozen=True, kw_only=True):
     allow_groups: list[str]
     deny_groups: list[str]
     partitions: list[str]
+    qos: list[str] = []
 
 
 class Info(msgspec.Struct, frozen=True, kw_only=True):
-    """What this daemon is and offers; `urls` are its TCP addresses as clients on this machine name them."""
+    """What this daemon is and offers; `urls` are its TCP addresses as clients on this machine name them.
+
+    `slurm` says in a sentence what Slurm does not show though it should; null if all is well.
+    """
 
     version: str
     api_versions: list[str]
@@ -399,6 +416,7 @@ class Info(msgspec.Struct, frozen=True, kw_only=True):
     max_body_size: int
     queues: list[QueuePolicyLine]
     resources: list[ResourceLine]
+    slurm: str | None = None
 
 
 class Reconfigured(msgspec.Struct, frozen=True, kw_only=True):

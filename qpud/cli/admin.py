@@ -14,7 +14,7 @@ from qpud.cli.tables import clock, duration, table, terminal_columns
 
 RESOURCE_HEADER = ("RESOURCE", "STATE", "DRIVER", "DEVICE", ">PENDING", ">RUNNING", "REASON")
 QUEUE_HEADER = ("QUEUE", ">TIER", "PREEMPT", ">SLICE", "LIMITS")
-SESSION_HEADER = ("SESSION", "USER", "QUEUE", ">SHARE", "HINT", "SLURMJOB", "OPENED", "STATE")
+SESSION_HEADER = ("SESSION", "USER", "QUEUE", ">SHARE", "HINT", "SLURMJOB", "QOS", "OPENED", "STATE")
 
 
 def add(verbs: Verbs, reach: argparse.ArgumentParser) -> None:
@@ -33,7 +33,14 @@ def add(verbs: Verbs, reach: argparse.ArgumentParser) -> None:
         stop.add_argument("resource", metavar="RESOURCE")
         stop.add_argument("--reason", required=True, help="for those who wait")
         stop.set_defaults(verb=with_client(verb))
-    resume = verbs.add_parser("resume", parents=[reach], help="undo drain and down (administrators)")
+    degrade = verbs.add_parser(
+        "degrade", parents=[reach], help="let Slurm give out some of a resource's units no more (administrators)"
+    )
+    degrade.add_argument("resource", metavar="RESOURCE")
+    degrade.add_argument("--units", type=int, required=True, metavar="N", help="how many of its ten units: 1 to 9")
+    degrade.add_argument("--reason", required=True, help="for those who wait")
+    degrade.set_defaults(verb=with_client(degrade_resource))
+    resume = verbs.add_parser("resume", parents=[reach], help="undo drain, down and degrade (administrators)")
     resume.add_argument("resource", metavar="RESOURCE")
     resume.set_defaults(verb=with_client(resume_resource))
     reconfigure = verbs.add_parser("reconfigure", parents=[reach], help="reload the policy file (administrators)")
@@ -64,12 +71,18 @@ def _info_text(info: dict[str, Any]) -> str:
     width = terminal_columns()
     resources = table(RESOURCE_HEADER, [_resource_row(one) for one in info["resources"]], width)
     queues = table(QUEUE_HEADER, [_queue_row(one) for one in info["queues"]], width)
-    return f"{resources}\n\n{queues}"
+    trouble = f"\n\nSlurm: {info['slurm']}" if info.get("slurm") else ""
+    return f"{resources}\n\n{queues}{trouble}"
 
 
 def _resource_row(one: dict[str, Any]) -> list[object]:
-    why = one.get("drained_reason") or one.get("message")
+    why = one.get("drained_reason") or one.get("message") or _degradation(one)
     return [one["name"], one["state"], one["driver"], one["device"], one["pending"], one["running_job"], why]
+
+
+def _degradation(one: dict[str, Any]) -> str:
+    units = one.get("degraded_units")
+    return f"degraded by {units} units: {one['degraded_reason']}" if units else ""
 
 
 def _queue_row(one: dict[str, Any]) -> list[object]:
@@ -97,7 +110,8 @@ def manage_sessions(client: Client, args: argparse.Namespace) -> int:
 def _session_row(one: dict[str, Any]) -> list[object]:
     state = "open" if one["active"] else one["close_reason"]
     opened = clock(one["opened_at"])
-    return [one["id"], one["user"], one["queue"], one["share"], one["hint"], one["slurm_job_id"], opened, state]
+    slurm = (one["slurm_job_id"], one.get("qos"))
+    return [one["id"], one["user"], one["queue"], one["share"], one["hint"], *slurm, opened, state]
 
 
 def drain_resource(client: Client, args: argparse.Namespace) -> int:
@@ -111,6 +125,14 @@ def take_down(client: Client, args: argparse.Namespace) -> int:
     """Take a resource down."""
     answer = administer(client, "POST", f"/v1/resources/{segment(args.resource)}/down", {"reason": args.reason})
     emit(args, answer, lambda: f"{answer['name']} is down: {args.reason}")
+    return Exit.OK
+
+
+def degrade_resource(client: Client, args: argparse.Namespace) -> int:
+    """Let Slurm give out some units no more."""
+    ask = {"units": args.units, "reason": args.reason}
+    answer = administer(client, "POST", f"/v1/resources/{segment(args.resource)}/degrade", ask)
+    emit(args, answer, lambda: f"{answer['name']} is degraded by {args.units} units: {args.reason}")
     return Exit.OK
 
 

@@ -13,6 +13,8 @@ from qpud.core.errors import Invalid
 from qpud.core.policy import AuthType, DriverKind, OpenSessions, Policy, ResourcePolicy, TcpListen, UnixListen
 from qpud.core.schedulers import BUILT_IN
 
+_LICENCE = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.@/-]*:[1-9][0-9]{0,8}\Z")
+_PARTITION = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
 _SHELL_NAME = re.compile(r"^[A-Za-z_]\w*$", re.ASCII)
 
 
@@ -42,8 +44,11 @@ def check_policy(policy: Policy, sections: list[Section], findings: Findings) ->
     _check_defaults(policy, daemon, findings)
     _check_daemon(policy, daemon, findings)
     _check_partitions(policy, written, findings)
+    _check_qos(policy, written, findings)
     for resource in policy.resources.values():
         section = written.get(("resource", resource.name))
+        if section:
+            _check_shown(resource, section, findings)
         if section and resource.driver is DriverKind.PASQAL_QPU:
             _check_qpu(resource, section, findings)
 
@@ -86,6 +91,27 @@ def _check_partitions(policy: Policy, written: dict[tuple[str, str], Section], f
                 place.complain(findings, f"partition {partition} already feeds queue {first}")
 
 
+def _check_qos(policy: Policy, written: dict[tuple[str, str], Section], findings: Findings) -> None:
+    owner: dict[str, str] = {}
+    for queue in policy.queues.values():
+        for qos in queue.qos:
+            if (first := owner.setdefault(qos, queue.name)) != queue.name:
+                place = _Place(written[("queue", queue.name)], "Qos", ", ".join(queue.qos))
+                place.complain(findings, f"QOS {qos} already feeds queue {first}")
+
+
+def _check_shown(resource: ResourcePolicy, section: Section, findings: Findings) -> None:
+    """Names that go to Slurm. What they name is Slurm's to know, and it may be away now."""
+    for licence in resource.slurm_licenses:
+        if not _LICENCE.match(licence):
+            place = _Place(section, "SlurmLicenses", ", ".join(resource.slurm_licenses))
+            place.complain(findings, f"{licence!r} is no licence with its number", "NAME:NUMBER, as in qpu:10")
+    for partition in resource.slurm_partitions:
+        if not _PARTITION.match(partition):
+            place = _Place(section, "SlurmPartitions", ", ".join(resource.slurm_partitions))
+            place.complain(findings, f"{partition!r} is no partition's name")
+
+
 def _check_qpu(resource: ResourcePolicy, section: Section, findings: Findings) -> None:
     if not section.entries.get("url"):
         _Place(section, "Url", "").complain(findings, f"is missing, Driver = {resource.driver} needs it")
@@ -116,6 +142,12 @@ def _listen_warnings(policy: Policy) -> list[str]:
         )
     if policy.daemon.socket_mode & 0o007:
         found.append(f"SocketMode = {policy.daemon.socket_mode:04o} lets every user of this machine in.")
+    if not policy.daemon.slurm_control:
+        found += [
+            f"SlurmLicenses and SlurmPartitions of resource {one.name} do nothing without SlurmControl = yes."
+            for one in policy.resources.values()
+            if one.slurm_licenses or one.slurm_partitions
+        ]
     return found
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 
 from qpud.core.hints import Watch
 from qpud.core.job import Job, Reason
@@ -36,6 +37,7 @@ class Flight:
         slice: The committed slice in flight.
         state: up, down, unreachable: the driver's word. `message` says more.
         drained: The administrator's reason why nothing starts, or None; `is_down` if the slice in flight is cut too.
+        units_out: Share units, of 10, that Slurm does not give out while it is degraded; `degraded` says why.
         pace: How fast it is.
         register: Hash of the loaded register; None if it is not known.
         sets_up: Whether the slice in flight had to load it.
@@ -47,6 +49,7 @@ class Flight:
     __slots__ = (
         "began",
         "contested_at",
+        "degraded",
         "drained",
         "is_down",
         "job_id",
@@ -59,6 +62,7 @@ class Flight:
         "since",
         "slice",
         "state",
+        "units_out",
     )
 
     def __init__(self, policy: ResourcePolicy) -> None:
@@ -76,6 +80,8 @@ class Flight:
         self.message = ""
         self.drained: str | None = None
         self.is_down = False
+        self.degraded: str | None = None
+        self.units_out = 0
 
     @property
     def shown_state(self) -> str:
@@ -254,6 +260,10 @@ class Book:
     def jobs_of_session(self, session_id: str) -> Iterator[Job]:
         """The unfinished jobs of a session, oldest first."""
         return (self.jobs[job_id] for job_id in tuple(self._of_session.get(session_id, ())))
+
+    def newest_jobs_of_session(self, session_id: str, most: int) -> list[Job]:
+        """The unfinished jobs of a session that were submitted last, the newest first."""
+        return [self.jobs[job_id] for job_id in islice(reversed(self._of_session.get(session_id, {})), most)]
 
     def outlook(self, resource: str, now: float) -> Outlook | None:
         """What reservations leave of a resource from now on; None if there are none."""

@@ -6,6 +6,7 @@ leaves a choice.
     set-up     of those, who needs the register that is loaded, if another one costs time
     hint       cc-heavy by nodes held ÷ work left (Smith's rule: the least node-seconds wait), then qc-balanced by the
                classical seconds that follow ÷ work left (Johnson's rule: a classical phase overlaps another's shots)
+    priority   of the Slurm job, with SlurmPriority
     due        whose share is due first
     age        the oldest job
 

@@ -30,15 +30,27 @@ class Leaf(Contender):
     Args:
         group: Where it competes.
         session_id: Its key.
-        session: Gives units, hint and nodes; None for a session that has ended.
+        session: Gives units, hint, nodes and Slurm's priority; None for a session that has ended.
     """
 
-    __slots__ = ("_by_register", "_detours", "_heap", "_line", "_queued", "_registers", "hint", "serving", "value")
+    __slots__ = (
+        "_by_register",
+        "_detours",
+        "_heap",
+        "_line",
+        "_queued",
+        "_registers",
+        "hint",
+        "priority",
+        "serving",
+        "value",
+    )
 
     def __init__(self, group: Group, session_id: str, session: Session | None) -> None:
         super().__init__(group, session_id, "session", float(session.share if session else 1))
         self.hint = session.hint if session else Hint.NONE
         self.value = _value(session)
+        self.priority = session.slurm_priority if session else 0
         self.serving: set[int] = set()  # jobs that have the resource, or are leaving it
         self._queued: dict[int, tuple[Key, Job]] = {}
         self._heap: list[Key] = []

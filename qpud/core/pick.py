@@ -1,4 +1,4 @@
-"""Whose turn it is within a tier: among those whom fairness allows, set-up, then hint, then due, then age."""
+"""Whose turn it is within a tier: among those whom fairness allows, set-up, then hint, Slurm's priority, due, age."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ def _job_of(leaf: Leaf, ask: Ask, current: Leaf | None) -> Job | None:
 
 
 def _preference(leaf: Leaf, job: Job, ask: Ask, current: Leaf | None, quantum: float) -> tuple[float, ...]:
-    """Among those that may: set-up, hint, due, age; smaller goes first."""
+    """Among those that may: set-up, hint, Slurm's priority, due, age; smaller goes first."""
     stays = leaf is current and leaf.hint is Hint.QC_HEAVY
     needs_setup = ask.register is not None and job.register_hash != ask.register
     level, weight = leaf.value
     due = (leaf.deadline(quantum) - leaf.group.virtual) * leaf.group.total
-    return (needs_setup, -level, -weight / job.shots_left, not stays, due, job.submitted_at, job.id)
+    return (needs_setup, -level, -weight / job.shots_left, not stays, -leaf.priority, due, job.submitted_at, job.id)

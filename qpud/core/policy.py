@@ -181,6 +181,13 @@ class DaemonPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         bool,
         Key("Whether qpud may act on Slurm: licence reservations, partition states, comments, releases", restart=True),
     ] = False
+    slurm_comments: Annotated[
+        bool, Key("With SlurmControl: a Slurm job's admin comment says when its QPU work ends")
+    ] = True
+    slurm_priority: Annotated[
+        bool,
+        Key("With SlurmLookup: of sessions whose share lets them be next, that of the highest Slurm priority is"),
+    ] = False
     slurm_grace_time: Annotated[
         float,
         Key("A session outlives the time limit of its Slurm job by this", unit=Unit.SECONDS, at_least=0),
@@ -265,6 +272,9 @@ class QueuePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     ] = 1
     partitions: Annotated[
         tuple[str, ...], Key("Slurm partitions that feed the queue; empty: the one of the queue's name")
+    ] = ()
+    qos: Annotated[
+        tuple[str, ...], Key("Slurm QOS that feed the queue, whatever the partition of the Slurm job; empty: none")
     ] = ()
     preempt_mode: Annotated[
         PreemptMode,
@@ -370,6 +380,14 @@ class ResourcePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """A section [resource NAME]: a QPU or an emulator. Keys of other drivers are refused by the config reader."""
 
     name: str
+    slurm_licenses: Annotated[
+        tuple[str, ...],
+        Key("With SlurmControl: its licences in Slurm, as in qpu:10; reserved while it is drained or down"),
+    ] = ()
+    slurm_partitions: Annotated[
+        tuple[str, ...],
+        Key("With SlurmControl: partitions that are DOWN while all resources that list them are drained or down"),
+    ] = ()
     driver: Annotated[DriverKind, Key("What speaks to it: emulator, simulated or pasqal-qpu", restart=True)]
     device: Annotated[
         str,

@@ -59,6 +59,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     closed_at: float | None = None
     close_reason: CloseReason | None = None
     slurm_started_at: float | None = None  # of the run that Slurm vouched for; None where it was not asked
+    qos: str | None = None  # of its Slurm job
+    slurm_priority: int = 0  # of its Slurm job when it was opened, with SlurmPriority; 0 without
 
     @property
     def is_open(self) -> bool:

@@ -38,7 +38,11 @@ class SlurmAway(Unavailable):
 
 
 class SlurmRefused(Conflict):
-    """Slurm answered, and did not do what it was told: the daemon's user is no operator, or the object is gone."""
+    """Slurm answered, and did not do what it was told."""
+
+
+class SlurmForbidden(SlurmRefused):
+    """Slurm does nothing that it is told: the daemon's user is neither root nor SlurmUser nor of the rank that it takes."""
 
 
 class SlurmJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +57,8 @@ class SlurmJob(msgspec.Struct, frozen=True, kw_only=True):
     ends_at: float | None  # None without a time limit
     units: int = 1  # of a share
     account: str | None = None
+    qos: str | None = None  # None without accounting
+    priority: int = 0
 
     @property
     def is_running(self) -> bool:
@@ -117,9 +123,11 @@ def _count(text: str) -> int:
     return sum(int(one[1] or 1) for one in found if one)
 
 
-def queue_fed_by(queues: Iterable[QueuePolicy], partition: str) -> str | None:
-    """The queue that a partition feeds (`Partitions=`), or None."""
-    return next((queue.name for queue in queues if partition in queue.fed_by), None)
+def queue_fed_by(queues: Iterable[QueuePolicy], partition: str, qos: str | None = None) -> str | None:
+    """The queue that a QOS feeds (`Qos=`), else the one that the partition feeds (`Partitions=`), or None."""
+    queues = tuple(queues)
+    by_qos = (queue.name for queue in queues if qos in queue.qos)
+    return next(by_qos, None) or next((queue.name for queue in queues if partition in queue.fed_by), None)
 
 
 def has_ended(session: Session, job: SlurmJob | None) -> bool:

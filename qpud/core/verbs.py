@@ -230,6 +230,8 @@ class ResourceView(msgspec.Struct, frozen=True, kw_only=True):
     pending: int
     running_job: int | None  # the job whose slice is in flight
     drained_reason: str | None
+    degraded_units: int = 0  # share units, of 10, that Slurm does not give out
+    degraded_reason: str | None = None
 
 
 class AccountingFilter(msgspec.Struct, frozen=True, kw_only=True):

@@ -254,6 +254,7 @@ class Crew:
         flight.state = "unreachable"
         self._context.metrics.driver_error(self._name, "unreachable")
         self._context.metrics.resource_state(self._name, "unreachable")
+        self._context.reshow()
         log.warning("slice unknown", extra={"resource": self._name, "tag": flying.tag, "why": why})
         with contextlib.suppress(QpudError):
             now, text = self._context.clock(), f"{self._name} does not answer: {why}"
@@ -275,7 +276,7 @@ class Crew:
         self.in_the_dark = False
         flight = self._context.book.flights[self._name]
         flight.state, flight.message = "up", ""
-        self._context.metrics.resource_state(self._name, flight.shown_state)
+        self._context.show_state(self._name)
 
     async def _pause(self, attempt: int) -> None:
         await self._patiently(asyncio.sleep(_PATIENCE_SECONDS[min(attempt, len(_PATIENCE_SECONDS) - 1)]))

@@ -61,6 +61,7 @@ class Monitor:
             self._context.specs[self.name] = spec
             log.info("device spec", extra={"resource": self.name, "device": spec.name, "hash": spec.hash})
             self._context.wake(self.name)
+            self._context.reshow()  # the first one is a resource's first sign of life
 
     def _complain(self, why: str) -> None:
         """Once for each reason: it is asked again every two seconds, maybe all night."""

@@ -338,5 +338,5 @@ class Runner:
             level, "resource state", extra={"resource": self._name, "state": state, "why": message or "it answers"}
         )
         flight.state, flight.message = state, message
-        self._context.metrics.resource_state(self._name, flight.shown_state)
+        self._context.show_state(self._name)
         self._changed.set()

@@ -83,24 +83,55 @@ class ResourceVerbs(Verbs):
         require_admin(who, f"take {resource} down")
         return await self._stop_starting(who, "down", resource, reason)
 
-    async def resume(self, who: Identity, resource: str) -> verbs.ResourceView:
-        """Undo a drain or a down.
+    async def degrade(self, who: Identity, resource: str, units: int, reason: str) -> verbs.ResourceView:
+        """Let Slurm give out `units` of the resource's ten no more, across restarts too; sessions go on.
 
         Raises:
             Forbidden: Not an administrator on the Unix socket.
-            Conflict: It is neither drained nor down by an administrator's word.
+            BadRequest: No reason, or units outside 1 … 9.
+            Conflict: Nothing would come of it: no SlurmControl, or no SlurmLicenses.
+        """
+        require_admin(who, f"degrade {resource}")
+        name = self.resource_name(resource)
+        if not 1 <= units < SHARE_UNITS:
+            raise BadRequest(f"{units} units of {name} are outside 1 … {SHARE_UNITS - 1}: to stop it, drain it")
+        if self._context.slurm_control is None or not self.policy.resources[name].slurm_licenses:
+            raise Conflict(f"{name} has no licences that qpud may reserve: set SlurmControl and its SlurmLicenses")
+        reason = _reason(reason, f"degrading {name}")
+        now = self._context.clock()
+
+        def operation(transaction: Transaction) -> None:
+            sql.set_degradation(transaction, name, units, reason, who.user, now)
+            sql.record(transaction, now, who.user, "degrade", name, f"{units} units: {reason}")
+
+        await self._context.store.write(operation, lambda _none: self._set_degraded(name, units, reason))
+        log.info("degraded", extra={"resource": name, "units": units, "user": who.user, "reason": reason})
+        return self._view(name)
+
+    async def resume(self, who: Identity, resource: str) -> verbs.ResourceView:
+        """Undo drain, down and degrade.
+
+        Raises:
+            Forbidden: Not an administrator on the Unix socket.
+            Conflict: It is neither drained nor down by an administrator's word, nor degraded.
         """
         require_admin(who, f"resume {resource}")
         name = self.resource_name(resource)
-        if self._context.book.flights[name].drained is None:
-            raise Conflict(f"{name} is neither drained nor taken down")
+        flight = self._context.book.flights[name]
+        if flight.drained is None and not flight.units_out:
+            raise Conflict(f"{name} is neither drained nor taken down nor degraded")
         now = self._context.clock()
 
         def operation(transaction: Transaction) -> None:
             sql.clear_drain(transaction, name)
+            sql.clear_degradation(transaction, name)
             sql.record(transaction, now, who.user, "resume", name)
 
-        await self._context.store.write(operation, lambda _none: self._set_drained(name, None, is_down=False))
+        def then(_none: None) -> None:
+            self._set_drained(name, None, is_down=False)
+            self._set_degraded(name, 0, None)
+
+        await self._context.store.write(operation, then)
         log.info("resumed", extra={"resource": name, "user": who.user})
         return self._view(name)
 
@@ -132,6 +163,11 @@ class ResourceVerbs(Verbs):
         )
         return [*notes, *config.warnings(new)]
 
+    @property
+    def slurm_trouble(self) -> str:
+        """Why Slurm does not show what it should, in a sentence; empty if it does."""
+        return "; ".join(self._context.slurm_troubles.values())
+
     def health(self) -> verbs.Health:
         """The scheduler's heartbeat and the store's readiness."""
         age = self._context.heartbeat()
@@ -143,8 +179,7 @@ class ResourceVerbs(Verbs):
     # -- parts
     async def _stop_starting(self, who: Identity, verb: str, resource: str, reason: str) -> verbs.ResourceView:
         name = self.resource_name(resource)
-        if not (reason := " ".join(reason.split())) or len(reason) > 500:
-            raise BadRequest(f"a {verb} of {name} needs a reason of 1 … 500 characters")
+        reason = _reason(reason, f"a {verb} of {name}")
         now, is_down = self._context.clock(), verb == "down"
 
         def operation(transaction: Transaction) -> None:
@@ -173,12 +208,18 @@ class ResourceVerbs(Verbs):
         for name in policy.resources:
             self._context.wake(name)
         self._context.touch()
+        self._context.reshow()
 
     def _set_drained(self, name: str, reason: str | None, *, is_down: bool) -> None:
         flight = self._context.book.flights[name]
         flight.drained, flight.is_down = reason, is_down
-        self._context.metrics.resource_state(name, flight.shown_state)
+        self._context.show_state(name)
         self._context.wake(name)
+
+    def _set_degraded(self, name: str, units: int, reason: str | None) -> None:
+        flight = self._context.book.flights[name]
+        flight.degraded, flight.units_out = reason, units
+        self._context.reshow()
 
     def _view(self, name: str) -> verbs.ResourceView:
         flight = self._context.book.flights[name]
@@ -198,4 +239,13 @@ class ResourceVerbs(Verbs):
             pending=pending,
             running_job=flight.job_id,
             drained_reason=flight.drained,
+            degraded_units=flight.units_out,
+            degraded_reason=flight.degraded,
         )
+
+
+def _reason(text: str, what: str) -> str:
+    """The text on one line. Raises: BadRequest."""
+    if not (reason := " ".join(text.split())) or len(reason) > 500:
+        raise BadRequest(f"{what} needs a reason of 1 … 500 characters")
+    return reason

@@ -243,6 +243,8 @@ class SessionVerbs(EndingVerbs):
             last_used_at=now,
             expires_at=terms.expires_at,
             slurm_started_at=terms.started_at,
+            qos=terms.qos,
+            slurm_priority=terms.priority if self.policy.daemon.slurm_priority else 0,
         )
 
     async def _found(self, user_id: int, terms: slurm.Terms) -> Session | None:

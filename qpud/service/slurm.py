@@ -32,6 +32,16 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
         """When the run of the job began that Slurm vouched for."""
         return None if self.job is None else self.job.started_at
 
+    @property
+    def qos(self) -> str | None:
+        """The QOS of the job."""
+        return None if self.job is None else self.job.qos
+
+    @property
+    def priority(self) -> int:
+        """The job's priority in Slurm."""
+        return 0 if self.job is None else self.job.priority
+
 
 async def terms(context: Context, user_id: int, ask: verbs.OpenSession) -> Terms:
     """The terms of a session, from its Slurm job if it names one and SlurmLookup is on.
@@ -70,7 +80,7 @@ async def _running_job(context: Context, slurm: Slurm, number: int, user_id: int
 
 
 def _proven(context: Context, ask: verbs.OpenSession, job: SlurmJob) -> verbs.OpenSession:
-    queue = queue_fed_by(context.policy.queues.values(), job.partition)
+    queue = queue_fed_by(context.policy.queues.values(), job.partition, job.qos)
     if queue is None:
         raise Forbidden(f"partition {job.partition} of Slurm job {job.id} feeds no queue: no Partitions= names it")
     if job.account is not None and job.account.startswith(DUTY_PREFIX):

@@ -28,7 +28,7 @@ REST_SECONDS = 1.0
 REMEMBERED_SECONDS = 5.0
 """For which a running job is believed to run on: clients open their session again and again."""
 
-_FIELDS = ("%A", "%U", "%P", "%T", "%D", "%S", "%e", "%W", "%b")
+_FIELDS = ("%A", "%U", "%P", "%T", "%D", "%S", "%e", "%W", "%b", "%q", "%Q")
 _FORMAT = "\t".join(_FIELDS)
 _HOLD = "%A\t%U\t%T\t%r"
 _REMEMBERED_JOBS = 4096
@@ -143,7 +143,7 @@ class Slurm:
 def _job_of(row: list[str]) -> SlurmJob:
     """A job from _FIELDS. Raises: SlurmAway, if this squeue prints something else."""
     try:
-        number, user_id, partition, state, nodes, started, ends, licenses, gres = row
+        number, user_id, partition, state, nodes, started, ends, licenses, gres, qos, priority = row
         return SlurmJob(
             id=int(number),
             user_id=int(user_id),
@@ -153,6 +153,8 @@ def _job_of(row: list[str]) -> SlurmJob:
             started_at=_moment(started),
             ends_at=_moment(ends),
             units=units_of(licenses, gres),
+            qos=qos if qos not in ("", "(null)", "N/A") else None,
+            priority=int(priority),
         )
     except ValueError:
         raise SlurmAway(f"squeue printed {' '.join(row)[:100]!r}, not its fields {' '.join(_FIELDS)}") from None

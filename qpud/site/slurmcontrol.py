@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from qpud.core.errors import BadRequest
-from qpud.core.slurm import SlurmAway, SlurmRefused
+from qpud.core.slurm import SlurmAway, SlurmForbidden, SlurmRefused
 from qpud.site.slurmcommand import Answer, Commands
 
 log = logging.getLogger(__name__)
@@ -27,12 +27,13 @@ PAUSE_SECONDS = 0.1
 """Between the beginnings of two actions at least."""
 LONGEST_COMMENT = 250
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _LICENSES = re.compile(
     r"[A-Za-z0-9_][A-Za-z0-9_.@/-]*:[1-9][0-9]{0,8}(,[A-Za-z0-9_][A-Za-z0-9_.@/-]*:[1-9][0-9]{0,8})*"
 )
 _PARTITION_STATES = ("UP", "DOWN")
 _LARGEST_JOB = 2**32 - 1
+_NO_OPERATOR = ("Invalid user id", "permission denied")
 _NO_RESERVATIONS = "No reservations in the system"
 
 
@@ -55,6 +56,8 @@ class Deed(msgspec.Struct, frozen=True, kw_only=True):
 
 class SlurmControl:
     """Acts on one cluster, as the daemon's own user: root, SlurmUser, or an operator of Slurm.
+
+    Partitions are an administrator's (slurmctld, validate_super_user); the rest is an operator's.
 
     Args:
         conf: slurm.conf; None for Slurm's own.
@@ -163,7 +166,11 @@ class SlurmControl:
             self._complained.clear()
         self._complained[key] = deed.why
         await self._record(deed)
-        raise SlurmRefused(f"Slurm refused to {deed.action} {deed.target}: {deed.why}")
+        sentence = f"Slurm refused to {deed.action} {deed.target}: {deed.why}"
+        if any(words in deed.why for words in _NO_OPERATOR):
+            rank = "administrator" if deed.action == "set-partition" else "operator"
+            raise SlurmForbidden(f"{sentence} (the daemon's user must be root, SlurmUser or an {rank} of Slurm)")
+        raise SlurmRefused(sentence)
 
 
 def _fields_of(deed: Deed) -> dict[str, str]:
@@ -180,7 +187,7 @@ def _job(number: int) -> int:
 def _name(text: str) -> str:
     if not _NAME.fullmatch(text):
         raise BadRequest(
-            f"{text[:64]!r} is no name that qpud gives to Slurm: letters, digits, dots, dashes, at most 64"
+            f"{text[:64]!r} is no name that qpud gives to Slurm: letters, digits, dots, dashes, at most 128"
         )
     return text
 

@@ -96,6 +96,8 @@ def _job_of(job: dict[str, Any]) -> SlurmJob:
         ends_at=None if _number(job["time_limit"]) is None else _number(job["end_time"]) or None,
         units=units_of(job.get("licenses") or "", job.get("tres_per_node") or ""),
         account=job.get("account") or None,
+        qos=job.get("qos") or None,
+        priority=int(_number(job.get("priority")) or 0),
     )
 
 

@@ -26,6 +26,31 @@ def clear_drain(connection: sqlite3.Connection, resource: str) -> None:
     connection.execute("DELETE FROM drains WHERE resource = ?", (resource,))
 
 
+def set_degradation(
+    connection: sqlite3.Connection, resource: str, units: int, reason: str, user: str, at: float
+) -> None:
+    """Remember across restarts how many units of a resource Slurm does not give out; a second one replaces it."""
+    connection.execute(
+        "INSERT OR REPLACE INTO degradations (resource, units, reason, user, at) VALUES (?, ?, ?, ?, ?)",
+        (resource, units, reason, user, at),
+    )
+
+
+def clear_degradation(connection: sqlite3.Connection, resource: str) -> None:
+    """Forget that a resource is degraded."""
+    connection.execute("DELETE FROM degradations WHERE resource = ?", (resource,))
+
+
+def own_mark(connection: sqlite3.Connection, kind: str, name: str, at: float) -> None:
+    """Remember, before it is made, that a reservation or a partition's DOWN in Slurm is qpud's own."""
+    connection.execute("INSERT OR REPLACE INTO slurm_marks (kind, name, at) VALUES (?, ?, ?)", (kind, name, at))
+
+
+def disown_mark(connection: sqlite3.Connection, kind: str, name: str) -> None:
+    """Forget a mark: it is gone from Slurm."""
+    connection.execute("DELETE FROM slurm_marks WHERE kind = ? AND name = ?", (kind, name))
+
+
 def record(connection: sqlite3.Connection, at: float, user: str, action: str, target: str, detail: str = "") -> None:
     """Put an administrator's change on record."""
     connection.execute(

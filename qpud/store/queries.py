@@ -160,3 +160,14 @@ async def jobs_of_key(store: Store, user_id: int, key: str) -> list[Job]:
         (user_id, key),
     )
     return [job_from(row) for row in rows]
+
+
+async def slurm_marks(store: Store) -> list[tuple[str, str]]:
+    """Kind and name of everything that qpud has set in Slurm, or was about to set."""
+    return [(row[0], row[1]) for row in await store.rows("SELECT kind, name FROM slurm_marks ORDER BY kind, name")]
+
+
+async def resources_of(store: Store, session_id: str) -> list[str]:
+    """The resources for which a session ever submitted."""
+    statement = "SELECT DISTINCT resource FROM jobs WHERE session_id = ?"
+    return [row[0] for row in await store.long_rows(statement, (session_id,))]

@@ -181,6 +181,23 @@ CREATE TABLE releases (
   CHECK ((settled_at IS NULL) = (outcome IS NULL))
 ) WITHOUT ROWID;
 CREATE INDEX releases_unsettled ON releases (slurm_job) WHERE settled_at IS NULL;
+-- what qpud shows in Slurm
+CREATE TABLE slurm_marks (
+  kind TEXT NOT NULL CHECK (kind IN ('reservation', 'partition')),
+  name TEXT NOT NULL,
+  at REAL NOT NULL,
+  PRIMARY KEY (kind, name)
+) WITHOUT ROWID;
+CREATE TABLE degradations (
+  resource TEXT PRIMARY KEY,
+  units INTEGER NOT NULL CHECK (units BETWEEN 1 AND 9),
+  reason TEXT NOT NULL,
+  user TEXT NOT NULL,
+  at REAL NOT NULL
+) WITHOUT ROWID;
+-- sessions on Slurm's terms
+ALTER TABLE sessions ADD COLUMN qos TEXT;
+ALTER TABLE sessions ADD COLUMN slurm_priority INTEGER NOT NULL DEFAULT 0;
 """
 
 MIGRATIONS = (_V1, _V2, _V3, _V4)

@@ -36,6 +36,13 @@ class Drain(msgspec.Struct, frozen=True, kw_only=True):
     is_down: bool
 
 
+class Degradation(msgspec.Struct, frozen=True, kw_only=True):
+    """A resource of which Slurm does not give out some units, of 10."""
+
+    units: int
+    reason: str
+
+
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Everything unfinished, as found at start."""
 
@@ -44,6 +51,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     jobs: list[Job]
     in_flight: list[Slice]
     drains: dict[str, Drain]
+    degradations: dict[str, Degradation]
     reservations: list[Reservation]
     last_job_id: int
     last_slice_id: int
@@ -105,6 +113,7 @@ class Store:
             jobs=await self._unfinished_jobs(),
             in_flight=await self._slices_in_flight(),
             drains=await self._drains(),
+            degradations=await self._degradations(),
             reservations=await self._reservations(),
             last_job_id=(await self.rows("SELECT coalesce(max(id), 0) FROM jobs"))[0][0],
             last_slice_id=(await self.rows("SELECT coalesce(max(id), 0) FROM slices"))[0][0],
@@ -113,6 +122,10 @@ class Store:
     async def _drains(self) -> dict[str, Drain]:
         rows = await self.rows("SELECT resource, reason, is_down FROM drains")
         return {row[0]: Drain(reason=row[1], is_down=bool(row[2])) for row in rows}
+
+    async def _degradations(self) -> dict[str, Degradation]:
+        rows = await self.rows("SELECT resource, units, reason FROM degradations")
+        return {row[0]: Degradation(units=row[1], reason=row[2]) for row in rows}
 
     async def _reservations(self) -> list[Reservation]:
         rows = await self.rows(f"SELECT {RESERVATION_COLUMNS} FROM reservations ORDER BY starts_at")  # noqa: S608  constants

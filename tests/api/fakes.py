@@ -296,6 +296,13 @@ class FakeService:
         self.drained = reason
         return msgspec.structs.replace(self._view(self.resource_name(resource)), state="down")
 
+    slurm_trouble = ""
+
+    async def degrade(self, who: Identity, resource: str, units: int, reason: str) -> verbs.ResourceView:
+        require_admin(who, f"degrade {resource}")
+        view = self._view(self.resource_name(resource))
+        return msgspec.structs.replace(view, degraded_units=units, degraded_reason=reason)
+
     async def resume(self, who: Identity, resource: str) -> verbs.ResourceView:
         require_admin(who, f"resume {resource}")
         self.drained = None

@@ -319,6 +319,15 @@ def test_info_shows_resources_and_queues_like_sinfo(qpud: Any, daemon: Any) -> N
     assert lines[4].split() == ["production", "100", "OFF", "1:30", "MaxShots=1000", *LIMITS]
 
 
+def test_info_tells_what_is_degraded_and_what_slurm_refuses(qpud: Any, daemon: Any) -> None:
+    refusal = "Slurm refused to reserve qpud_FRESNEL: Invalid user id"
+    degraded = resource(degraded_units=4, degraded_reason="two lasers of five")
+    daemon.on("GET", "/v1/info", info(resources=[degraded], slurm=refusal))
+    shown = qpud("info").stdout
+    assert "degraded by 4 units: two lasers of five" in shown
+    assert shown.endswith(f"\nSlurm: {refusal}\n")
+
+
 def session(**changes: Any) -> Any:
     fields = {name: None for name in wire.SessionView.__struct_fields__}
     given = {"id": "s-1", "user": "ada", "user_id": 1000, "queue": "test", "share": 3, "hint": "", "active": True}
@@ -326,9 +335,9 @@ def session(**changes: Any) -> Any:
 
 
 def test_sessions_lists_the_open_ones(qpud: Any, daemon: Any) -> None:
-    daemon.on("GET", "/v1/sessions", [session(slurm_job_id="4242")])
+    daemon.on("GET", "/v1/sessions", [session(slurm_job_id="4242", qos="normal")])
     row = qpud("sessions").stdout.splitlines()[1].split()
-    assert row == ["s-1", "ada", "test", "3", "-", "4242", "2026-11-22", "08:00:00", "open"]
+    assert row == ["s-1", "ada", "test", "3", "-", "4242", "normal", "2026-11-22", "08:00:00", "open"]
     assert daemon.asked[0].query == "active=true"
 
 
@@ -347,6 +356,13 @@ def test_drain_sends_its_reason(qpud: Any, daemon: Any) -> None:
     daemon.on("POST", "/v1/resources/FRESNEL/drain", plain(resource(state="drained")))
     assert qpud("drain", "FRESNEL", "--reason", "laser").returncode == 0
     assert daemon.asked[0].body == {"reason": "laser"}
+
+
+def test_degrade_sends_its_units(qpud: Any, daemon: Any) -> None:
+    daemon.on("POST", "/v1/resources/FRESNEL/degrade", plain(resource(degraded_units=4)))
+    answer = qpud("degrade", "FRESNEL", "--units", "4", "--reason", "two lasers of five")
+    assert answer.stdout == "FRESNEL is degraded by 4 units: two lasers of five\n"
+    assert daemon.asked[0].body == {"units": 4, "reason": "two lasers of five"}
 
 
 def test_drain_without_a_reason_is_refused(qpud: Any) -> None:

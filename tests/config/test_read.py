@@ -344,3 +344,33 @@ def test_what_is_probably_not_meant_is_told(text: str, warning: str) -> None:
 
 def test_tcp_for_other_machines_with_munge_gives_no_warning() -> None:
     assert warnings(parse("[qpud]\nListen = unix:/a, http://0.0.0.0:80\nAuthType = munge\n")) == []
+
+
+def test_slurm_control_needs_slurm_lookup() -> None:
+    with pytest.raises(ConfigError, match="SlurmControl = yes: needs SlurmLookup = yes"):
+        parse("[qpud]\nSlurmControl = yes\n")
+
+
+@pytest.mark.parametrize("value", ["qpu", "qpu:0", "qpu=10", "-L:3"])
+def test_licences_have_a_number(value: str) -> None:
+    with pytest.raises(ConfigError, match="is no licence with its number"):
+        parse(f"[resource FRESNEL]\nSlurmLicenses = {value}\n")
+
+
+@pytest.mark.parametrize("value", ["-a", "a=b"])
+def test_partitions_have_names(value: str) -> None:
+    with pytest.raises(ConfigError, match="is no partition's name"):
+        parse(f"[resource FRESNEL]\nSlurmPartitions = {value}\n")
+
+
+def test_what_shows_in_slurm_without_slurm_control_is_warned_of() -> None:
+    text = "[resource FRESNEL]\nSlurmLicenses = qpu:10\n"
+    sentence = "SlurmLicenses and SlurmPartitions of resource FRESNEL do nothing without SlurmControl = yes."
+    assert sentence in warnings(parse(text))
+    assert sentence not in warnings(parse("[qpud]\nSlurmLookup = yes\nSlurmControl = yes\n" + text))
+
+
+def test_a_qos_feeds_one_queue() -> None:
+    text = "[queue a]\nQos = urgent\n[queue b]\nQos = normal, urgent\n"
+    with pytest.raises(ConfigError, match="QOS urgent already feeds queue a"):
+        parse(text)

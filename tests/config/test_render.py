@@ -63,6 +63,8 @@ def queue_maps(draw: st.DrawFn) -> dict[str, QueuePolicy]:
 
 
 RESOURCE_VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "slurm_licenses": several(words.map(lambda name: f"{name}:7")),
+    "slurm_partitions": several(words),
     "device": words,
     "shot_rate": st.floats(1e-6, 1e9),
     "setup_seconds": st.one_of(st.just(0.0), years),

@@ -46,6 +46,16 @@ def test_contenders_with_5_3_and_2_units_get_half_and_three_and_two_tenths_at_ev
             assert abs(served(machine)[name] - total * share / 10) <= 10.0 + 1e-6
 
 
+def test_of_those_whose_share_lets_them_be_next_the_highest_slurm_priority_is() -> None:
+    machine = Machine(DEV)
+    for name, priority in (("a", 1000), ("b", 5000), ("c", 3000)):
+        machine.session(name, slurm_priority=priority)
+        machine.submit(name, 1000, register_hash=name)
+    for _ in range(6):
+        machine.step()
+    assert [choice.job.session_id for choice in machine.choices] == ["b", "c", "a"] * 2
+
+
 def test_setup_time_is_charged_to_the_one_who_needs_it() -> None:
     machine = Machine(DEV, setup=2.0)
     saturated(machine, {"a": 5, "b": 5})
@@ -105,7 +115,8 @@ def some_contenders(dice: random.Random, number: int, setup: float) -> tuple[Mac
     machine = Machine(DEV, setup=setup)
     weights = {f"s{one}": dice.randint(1, 10) for one in range(number)}
     for name, share in weights.items():
-        machine.session(name, share=share, hint=dice.choice(HINTS), nodes=dice.randint(1, 1000))
+        more = {"nodes": dice.randint(1, 1000), "slurm_priority": dice.choice((0, 0, 1, 10_000))}
+        machine.session(name, share=share, hint=dice.choice(HINTS), **more)
     return machine, weights
 
 

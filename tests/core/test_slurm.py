@@ -75,6 +75,14 @@ def test_a_partition_feeds_the_queue_that_names_it() -> None:
     assert queue_fed_by(policy.queues.values(), "test") is None
 
 
+def test_a_qos_feeds_its_queue_whatever_the_partition() -> None:
+    policy = with_queue(a_policy(), "production", qos=("urgent",))
+    assert queue_fed_by(policy.queues.values(), "test", "urgent") == "production"
+    assert queue_fed_by(policy.queues.values(), "nowhere", "urgent") == "production"
+    assert queue_fed_by(policy.queues.values(), "test", "normal") == "test"
+    assert queue_fed_by(policy.queues.values(), "nowhere", None) is None
+
+
 def test_a_running_job_keeps_its_session() -> None:
     session = a_session(user_id=1001, slurm_started_at=100.0)
     assert not has_ended(session, a_slurm_job())

@@ -32,7 +32,9 @@ from qpud.service import Service
 from qpud.service.calendar import Calendar
 from qpud.service.reaper import Reaper
 from qpud.service.releases import Releases
+from qpud.service.slurmcomments import SlurmComments
 from qpud.service.slurmrecord import recorder
+from qpud.service.slurmshow import SlurmShow
 from qpud.service.sweep import Sweep
 from qpud.site.slurm import Slurm
 from qpud.site.slurmcontrol import SlurmControl
@@ -113,6 +115,8 @@ class Site:
         self.calendar = Calendar(context, self.service)
         self.sweep = Sweep(context, self.service)
         self.releases = Releases(context, self.service, first_pause=0.2)
+        self.show = SlurmShow(context)
+        self.comments = SlurmComments(context)
         self.root: asyncio.Task[None] | None = None
 
     @property
@@ -130,6 +134,8 @@ class Site:
             root.create_task(self.calendar.run())
             root.create_task(self.sweep.run())
             root.create_task(self.releases.run())
+            root.create_task(self.show.run())
+            root.create_task(self.comments.run())
 
     def start(self) -> None:
         self.root = asyncio.create_task(self.run())
@@ -229,16 +235,15 @@ async def a_life(
     clock: Clock | None = None,
     drivers: dict[str, Driver] | None = None,
     slurm: Slurm | None = None,
-    acting_on: Path | None = None,
+    slurm_conf: Path | None = None,
 ) -> Site:
-    """A daemon on this database, not running yet; `acting_on` is the slurm.conf of a cluster that it may change."""
+    """A daemon on this database, not running yet; with `slurm_conf` it acts on that cluster."""
     policy = policy or a_policy()
     store = await Store.open(path / "state.sqlite")
     snapshot = await store.load()
     workers = workers or FakeWorkers()
     clock = clock or Clock()
     metrics = Metrics(tuple(policy.resources), tuple(policy.queues))
-    record = recorder(store, metrics, clock)
     context = Context(
         policy=policy,
         policy_path=None,
@@ -250,7 +255,9 @@ async def a_life(
         clock=clock,
         pulse=time.monotonic,
         slurm=slurm,
-        slurm_control=SlurmControl(acting_on, time.monotonic, record) if acting_on else None,
+        slurm_control=SlurmControl(slurm_conf, time.monotonic, recorder(store, metrics, clock))
+        if slurm_conf
+        else None,
         names=lambda uid: f"user{uid}",
         next_job_id=snapshot.last_job_id + 1,
         next_slice_id=snapshot.last_slice_id + 1,

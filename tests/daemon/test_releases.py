@@ -36,7 +36,7 @@ def a_slurm_policy(**changes: Any) -> Policy:
 async def a_controlling_site(path: Path, cluster: Cluster, qpu: Qpu | None = None) -> AsyncIterator[Site]:
     """A daemon that asks the cluster and acts on it, and keeps its record."""
     slurm = Slurm(cluster.conf, time.monotonic)
-    async with a_site(path, qpu, policy=a_slurm_policy(), slurm=slurm, acting_on=cluster.conf) as site:
+    async with a_site(path, qpu, policy=a_slurm_policy(), slurm=slurm, slurm_conf=cluster.conf) as site:
         yield site
 
 

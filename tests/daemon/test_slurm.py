@@ -79,6 +79,15 @@ async def test_licences_nodes_account_and_end_are_slurms_whatever_the_client_cla
         assert session.expires_at == session.slurm_started_at + 600 + 30
 
 
+@pytest.mark.parametrize(("is_wanted", "priority"), [(True, 10_000), (False, 0)])
+async def test_slurms_priority_counts_if_the_site_wants_it(
+    tmp_path: Path, cluster: Cluster, is_wanted: bool, priority: int
+) -> None:
+    job = cluster.start("sleep 300", "-p", "production")
+    async with a_slurm_site(tmp_path, cluster, slurm_priority=is_wanted) as (site, _):
+        assert (await opened(site, job)).slurm_priority == priority
+
+
 async def test_a_client_may_ask_for_fewer_units(tmp_path: Path, cluster: Cluster) -> None:
     async with a_slurm_site(tmp_path, cluster) as (site, _):
         assert (await opened(site, cluster.start("sleep 300", "-L", "qpu:3"), share=2)).share == 2

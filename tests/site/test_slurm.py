@@ -49,6 +49,7 @@ async def test_a_running_job_tells_whose_it_is_and_what_it_holds(cluster: Cluste
     assert job is not None and job.started_at is not None and job.ends_at is not None
     assert (job.id, job.user_id, job.partition, job.state) == (number, 65534, "production", "RUNNING")
     assert (job.units, job.nodes, job.account) == (3, 2, "chem")
+    assert (job.qos, job.priority) == (None, 10_000)  # no accounting here; production's PriorityJobFactor
     assert before <= job.started_at <= time.time()
     assert job.ends_at == job.started_at + 600
 
@@ -72,7 +73,7 @@ async def test_a_task_of_an_array_is_found_by_its_own_number(cluster: Cluster, s
     assert [(await slurm.look_up(task)).id for task in tasks] == tasks  # type: ignore[union-attr]
 
 
-ROW = "\t0\tproduction\tRUNNING\t9\t1\tN/A\tqpu:10\tN/A"
+ROW = "\t0\tproduction\tRUNNING\t9\t1\tN/A\tqpu:10\tN/A\thigh\t99"
 
 
 async def test_names_comments_and_accounts_forge_no_row(cluster: Cluster, slurm: Slurm) -> None:

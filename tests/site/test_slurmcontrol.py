@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -11,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from qpud.core.errors import BadRequest
-from qpud.core.slurm import SlurmAway, SlurmRefused
+from qpud.core.slurm import SlurmAway, SlurmForbidden, SlurmRefused
 from qpud.site.slurmcontrol import PATIENCE_SECONDS, PAUSE_SECONDS, Deed, SlurmControl
-from tests.site.cluster import Cluster, until
+from tests.site.cluster import STRANGER, Cluster, until
 
 OURS = "qpud_FRESNEL"
 
@@ -104,6 +105,28 @@ async def test_what_slurm_refuses_is_told_in_its_words(control: SlurmControl, to
 
 
 @pytest.mark.slurm
+async def test_a_daemon_whose_user_is_no_operator_is_told_so(
+    cluster: Cluster, told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = cluster.start("sleep 300")
+    tmp_path.chmod(0o755)
+    program, real = tmp_path / "scontrol", shutil.which("scontrol")
+    become = f"setpriv --reuid={STRANGER} --regid={STRANGER} --clear-groups"
+    program.write_text(f'#!/bin/sh\nexec {become} {real} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    control = SlurmControl(cluster.conf, time.monotonic, told)
+    actions = (control.reserve(OURS, "qpu:1"), control.set_partition("test", "DOWN"), control.comment(job, "x"))
+    for action in (*actions, control.release(job, "games")):
+        with pytest.raises(
+            SlurmForbidden,
+            match=r"\(the daemon's user must be root, SlurmUser or an (operator|administrator) of Slurm\)$",
+        ):
+            await action
+    assert [deed.outcome for deed in told.deeds] == ["refused"] * 4
+
+
+@pytest.mark.slurm
 async def test_a_hung_slurm_costs_the_actions_time_and_the_next_one_nothing(
     cluster: Cluster, control: SlurmControl, told: Told
 ) -> None:
@@ -130,7 +153,7 @@ async def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
     yield words
 
 
-@pytest.mark.parametrize("name", ["a b", "a\nState=DOWN", "a,b", "-a", "", "a=b", "x" * 65, "ALL;id", "é"])
+@pytest.mark.parametrize("name", ["a b", "a\nState=DOWN", "a,b", "-a", "", "a=b", "x" * 129, "ALL;id", "é"])
 async def test_a_name_becomes_no_other_option(name: str, recorded: Path, told: Told) -> None:
     control = SlurmControl(None, time.monotonic, told)
     for action in (control.unreserve(name), control.set_partition(name, "UP"), control.reserve(name, "qpu:1")):
