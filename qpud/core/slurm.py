@@ -42,7 +42,7 @@ class SlurmRefused(Conflict):
 
 
 class SlurmForbidden(SlurmRefused):
-    """Slurm does nothing that it is told: the daemon's user is neither root nor SlurmUser nor of the rank that it takes."""
+    """Slurm takes no orders: the daemon's user is neither root nor SlurmUser nor of the rank that it takes."""
 
 
 class SlurmJob(msgspec.Struct, frozen=True, kw_only=True):

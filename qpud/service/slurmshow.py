@@ -45,6 +45,7 @@ class SlurmShow:
     async def run(self) -> None:
         """Watch until cancelled; without SlurmControl there is nothing to do."""
         if self._context.slurm_control is None:
+            await self._tell_leftovers()
             return
         while True:
             self._changed.clear()
@@ -69,6 +70,12 @@ class SlurmShow:
         reservations, partitions = await control.reservations(), await control.partitions()
         found = [await self._take(control, step) for step in steps(want, reservations, partitions, own)]
         return "; ".join(trouble for trouble in found if trouble)
+
+    async def _tell_leftovers(self) -> None:
+        """SlurmControl was switched off while Slurm showed something: nobody will undo it now."""
+        if left := await queries.slurm_marks(self._context.store):
+            what = ", ".join(f"{kind} {name}" for kind, name in left)
+            log.warning("without SlurmControl what qpud set in Slurm stays there", extra={"what": what})
 
     # -- one step
     async def _take(self, control: SlurmControl, step: Step) -> str:

@@ -135,6 +135,7 @@ async def test_a_token_alone_names_the_session_for_the_warden_dialect() -> None:
     [
         ("/v1/resources/FRESNEL/drain", {"reason": "x"}),
         ("/v1/resources/FRESNEL/down", {"reason": "x"}),
+        ("/v1/resources/FRESNEL/degrade", {"units": 1, "reason": "x"}),
         ("/v1/jobs/1/queue", {"queue": "production"}),
         ("/v1/reservations", {"name": "w", "duration_seconds": 60, "users": ["root"]}),
         ("/v1/reconfigure", {}),

@@ -9,7 +9,7 @@ from fakes import FakeService
 
 from qpud.service import Service
 
-OWN = {"finish", "run", "urls"}
+OWN = {"finish", "run", "slurm_trouble", "urls"}
 VERBS = [name for name in dir(FakeService) if not name.startswith("_") and name not in OWN]
 
 

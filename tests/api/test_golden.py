@@ -64,6 +64,7 @@ async def test_the_controls_answer_as_recorded() -> None:
         await ask("GET", "/v1/reservations")
         await steer("DELETE", "/v1/reservations/monday")
         await steer("DELETE", "/v1/reservations/monday")
+        await steer("POST", "/v1/resources/FRESNEL/degrade", json={"units": 4, "reason": "two lasers of five"})
         await steer("POST", "/v1/resources/FRESNEL/down", json={"reason": "vacuum is gone"})
         await ask("POST", "/v1/resources/FRESNEL/down", json={"reason": "x"})
     compare("controls.json", ask.text() + steer.text())

@@ -17,6 +17,7 @@ import pytest
 from qpud.core import slurmmarks
 from qpud.core.errors import BadRequest, Conflict, Forbidden
 from qpud.core.policy import Policy
+from qpud.drivers.base import Health, HealthState
 from qpud.site.slurm import Slurm
 from qpud.site.slurmcontrol import SlurmControl
 from tests.daemon.builders import ALICE, ROOT, Site, a_life, a_policy, a_site, until
@@ -205,6 +206,30 @@ async def test_a_silent_qpu_shows_after_a_while_and_a_flapping_one_does_not(
         site.context.show_state("TWIN")
         await comes(lambda: shown(clean) == {})
     assert [one[1] for one in audit(tmp_path)] == ["slurm reserve", "slurm unreserve"]
+
+
+async def test_a_qpu_that_is_down_at_the_start_shows_until_it_is_well(
+    tmp_path: Path, clean: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slurmmarks, "WORSE_AFTER_SECONDS", 0.5)
+    monkeypatch.setattr(slurmmarks, "BETTER_AFTER_SECONDS", 0.5)
+    qpu = Qpu(seconds=0.0)
+    qpu.health = Health(state=HealthState.DOWN, message="vacuum is gone")
+    async with a_shown_site(tmp_path, clean, qpu=qpu):
+        await comes(lambda: shown(clean) == {OURS: "qpu:10"})
+        qpu.health = Health(state=HealthState.UP)  # the monitor asks every two seconds
+        await comes(lambda: shown(clean) == {})
+
+
+async def test_what_stays_in_slurm_without_slurm_control_is_told(
+    tmp_path: Path, clean: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with a_shown_site(tmp_path, clean) as site:
+        await site.service.drain(ROOT, "TWIN", "laser service")
+        await comes(lambda: shown(clean) == {OURS: "qpu:10"})
+    async with a_site(tmp_path):
+        await until(lambda: "without SlurmControl what qpud set in Slurm stays there" in caplog.messages)
+    assert shown(clean) == {OURS: "qpu:10"}
 
 
 async def test_a_hung_slurm_costs_a_drain_nothing_and_shows_it_later(tmp_path: Path, clean: Cluster) -> None:

@@ -24,7 +24,16 @@ def a_job(**changes: Any) -> dict[str, Any]:
     """As Slurm 22.05 tells it (v0.0.38)."""
     job = {"job_id": 1, "user_id": 1001, "partition": "production", "job_state": "RUNNING", "node_count": 2}
     times = {"start_time": 1795330629, "end_time": 1795330749, "time_limit": 2}
-    return {**job, **times, "licenses": "qpu:3", "tres_per_node": "gres:qpu:2", "account": "", **changes}
+    return {
+        **job,
+        **times,
+        "licenses": "qpu:3",
+        "tres_per_node": "gres:qpu:2",
+        "account": "",
+        "qos": "normal",
+        "priority": 5000,
+        **changes,
+    }
 
 
 def set_to(number: int) -> dict[str, Any]:
@@ -33,7 +42,7 @@ def set_to(number: int) -> dict[str, Any]:
 
 def as_v40(job: dict[str, Any]) -> dict[str, Any]:
     """The same as 23.11 and later tell it."""
-    numbers = {name: set_to(job[name]) for name in ("node_count", "start_time", "end_time", "time_limit")}
+    numbers = {name: set_to(job[name]) for name in ("node_count", "start_time", "end_time", "time_limit", "priority")}
     return {**job, **numbers, "job_state": [job["job_state"]]}
 
 
@@ -42,6 +51,7 @@ def test_both_shapes_are_the_same_job() -> None:
     assert old is not None
     assert old == _job_in({"jobs": [as_v40(a_job())], "errors": []}, 1)
     assert (old.user_id, old.units, old.nodes, old.ends_at, old.account) == (1001, 3, 2, 1795330749.0, None)
+    assert (old.qos, old.priority) == ("normal", 5000)
 
 
 def test_a_state_with_a_flag_is_told_as_squeue_tells_it() -> None:
