@@ -18,7 +18,7 @@ from qpud.core.errors import BadRequest, Conflict, Forbidden, Invalid, LimitExce
 from qpud.core.identity import Identity, Proof
 from qpud.core.job import Reason
 from qpud.core.policy import OpenSessions
-from qpud.core.session import SHARE_UNITS, TOKEN_PREFIX, CloseReason, Session
+from qpud.core.session import AFTER_PREFIX, SHARE_UNITS, TOKEN_PREFIX, CloseReason, Session
 from qpud.core.slurm import has_ended, job_number
 from qpud.service import admission, rehearsals, slurm
 from qpud.service.base import token_hash
@@ -224,6 +224,8 @@ class SessionVerbs(EndingVerbs):
         if ask.slurm_job_id is not None and not 0 < len(ask.slurm_job_id) <= 64:
             raise BadRequest("a Slurm job id has 1 … 64 characters")
         self._check_rehearsal(ask)
+        if (ask.slurm_job_id or "").startswith(AFTER_PREFIX):
+            raise BadRequest(f"sessions named {AFTER_PREFIX}… are opened by qpud alone, for jobs that release another")
         for what, text in (("Slurm job id", ask.slurm_job_id), ("account", ask.account)):
             if not (text or "").isprintable():
                 raise BadRequest(f"the {what} has unprintable characters")

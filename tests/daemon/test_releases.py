@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from qpud.core import verbs
-from qpud.core.errors import Conflict, Forbidden
+from qpud.core.errors import BadRequest, Conflict, Forbidden
 from qpud.core.job import Job
 from qpud.core.policy import OpenSessions, Policy
 from qpud.core.session import FINISHED_SECONDS, CloseReason, Session
@@ -184,6 +184,8 @@ async def test_the_jobs_go_on_after_their_slurm_job_with_one_unit_and_no_longer_
         assert (after.share, after.nodes) == (1, 1)
         with pytest.raises(Forbidden, match="only finishes jobs"):
             await site.submit(after, who=NOBODY)
+        with pytest.raises(BadRequest, match="opened by qpud alone"):
+            await site.service.open_session(NOBODY, verbs.OpenSession(slurm_job_id=after.slurm_job_id))
         await site.service.release_job(NOBODY, str(job.id))
         await site.end(job)
         site.clock.forward(FINISHED_SECONDS + 1)

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from qpud.core import verbs
-from qpud.core.errors import BadRequest, Forbidden, LimitExceeded, Unavailable
+from qpud.core.errors import BadRequest, Forbidden, LimitExceeded, NotFound, Unavailable
 from qpud.core.identity import Identity, Proof
 from qpud.core.policy import OpenSessions, SlurmUnavailable
 from qpud.core.session import CloseReason, Session
@@ -353,3 +353,42 @@ def slowest_answer_while_opening(client: httpx.Client, other: httpx.Client, aske
     thread.join()
     assert codes == [503]
     return slowest
+
+
+async def test_a_job_that_gives_up_a_node_has_a_session_with_fewer(tmp_path: Path, cluster: Cluster) -> None:
+    job = cluster.start("sleep 300", "-N2")
+    async with a_slurm_site(tmp_path, cluster) as (site, _):
+        session = await opened(site, job)
+        assert session.nodes == 2
+        cluster.run("scontrol", "update", f"JobId={job}", "NumNodes=1")
+        assert (await site.service.renew_session(NOBODY, session.id)).nodes == 1
+        assert site.book.sessions[session.id].nodes == 1
+        with pytest.raises(NotFound):
+            await site.service.renew_session(GAMES, session.id)
+
+
+async def test_a_sweep_finds_that_a_job_gave_up_a_node_and_a_restart_knows_it(
+    tmp_path: Path, cluster: Cluster
+) -> None:
+    job = cluster.start("sleep 300", "-N2")
+    async with a_slurm_site(tmp_path, cluster) as (site, _):
+        session = await opened(site, job)
+        cluster.run("scontrol", "update", f"JobId={job}", "NumNodes=1")
+        assert await swept(site, session) is None
+        assert site.book.sessions[session.id].nodes == 1
+    async with a_slurm_site(tmp_path, cluster) as (site, _):
+        assert site.book.sessions[session.id].nodes == 1
+
+
+async def test_renewing_the_session_of_an_ended_job_closes_it(tmp_path: Path, cluster: Cluster) -> None:
+    job = cluster.start("sleep 300")
+    async with a_slurm_site(tmp_path, cluster) as (site, _):
+        session = await opened(site, job)
+        cluster.cancel(job)
+        assert (await site.service.renew_session(NOBODY, session.id)).close_reason is CloseReason.SLURM
+
+
+async def test_renewing_a_session_of_no_slurm_job_changes_nothing(tmp_path: Path, cluster: Cluster) -> None:
+    async with a_slurm_site(tmp_path, cluster, open_sessions=OpenSessions.ANY) as (site, _):
+        session = (await site.service.open_session(NOBODY, verbs.OpenSession(nodes=3))).session
+        assert await site.service.renew_session(NOBODY, session.id) == session
