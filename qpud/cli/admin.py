@@ -13,7 +13,7 @@ from qpud.cli.serve import Verbs
 from qpud.cli.tables import clock, duration, table, terminal_columns
 
 RESOURCE_HEADER = ("RESOURCE", "STATE", "DRIVER", "DEVICE", ">PENDING", ">RUNNING", "REASON")
-WORKER_HEADER = ("WORKER", "SLURMJOB", "NODE", "STATE", ">JOB", "REASON")
+WORKER_HEADER = ("WORKERS OF", "SLURMJOB", "NODE", "STATE", ">JOB", "REASON")
 QUEUE_HEADER = ("QUEUE", ">TIER", "PREEMPT", ">SLICE", "LIMITS")
 SESSION_HEADER = ("SESSION", "USER", "QUEUE", ">SHARE", "HINT", "SLURMJOB", "QOS", "OPENED", "STATE")
 

@@ -12,6 +12,7 @@ import contextlib
 import os
 import socket
 from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections import deque
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -27,6 +28,7 @@ import_module(sys.argv[4]).main(int(sys.argv[2]), sys.argv[3])
 """
 WORKER = "qpud.worker.start"
 KEPT_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
+STOP_SECONDS = 10.0  # for srun to cancel its Slurm job; it waits 4 s for a step that does not end
 LINE_LIMIT = 64 << 20  # counts of a million distinct bitstrings fit
 FOLDER = Path(__file__).parent.parent
 
@@ -114,3 +116,36 @@ def _environment(folder: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name in KEPT_ENVIRONMENT}
     threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     return {**kept, **threads, "MPLCONFIGDIR": folder}
+
+
+async def listen(process: Process, last_words: deque[str]) -> None:
+    """Keep the last lines that the worker and its children print."""
+    assert process.stderr is not None  # noqa: S101 (launched with a pipe)
+    while chunk := await process.stderr.read(1 << 16):
+        last_words.extend(chunk.decode(errors="replace").splitlines())
+
+
+async def end(launched: Launched, listening: asyncio.Task[None], *, patience: float) -> None:
+    """Hang up, so that the parent kills its children and exits; stop it if it does not within `patience` seconds."""
+    launched.writer.close()
+    with contextlib.suppress(OSError):
+        await launched.writer.wait_closed()
+    try:
+        async with asyncio.timeout(patience):
+            await launched.process.wait()
+    except TimeoutError:
+        launched.stop()
+        await _gone(launched.process)
+    await listening
+    launched.clean_up()
+
+
+async def _gone(process: Process) -> None:
+    """Wait for the end of a process that was stopped; kill it if that takes long."""
+    try:
+        async with asyncio.timeout(STOP_SECONDS):
+            await process.wait()
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()

@@ -20,14 +20,13 @@ from typing import Any
 import msgspec
 
 from qpud.drivers.base import DeviceSpec, Program
-from qpud.drivers.launch import Launched, Settings, launch
+from qpud.drivers.launch import Launched, Settings, end, launch, listen
 
 log = logging.getLogger(__name__)
 
 START_SECONDS = 120.0  # imports take 3 s warm, 10 s from a cold disk
 HANG_SECONDS = 30.0  # beyond every limit that the parent keeps itself
 BACKOFF_FIRST, BACKOFF_MOST = 0.1, 60.0
-STOP_SECONDS = 10.0  # for srun to cancel its Slurm job; it waits 4 s for a step that does not end
 HEALTHY_SECONDS = 30.0  # a parent that lived so long starts the backoff anew
 MAX_VALIDATORS = 2
 DIED = "the worker process died"
@@ -347,7 +346,7 @@ class Workers:
         launched = await self._launch()
         self._process, self._writer = launched.process, launched.writer
         last_words: deque[str] = deque(maxlen=20)
-        listening = asyncio.create_task(_listen(launched.process, last_words), name="worker-stderr")
+        listening = asyncio.create_task(listen(launched.process, last_words), name="worker-stderr")
         try:
             async with asyncio.timeout(START_SECONDS):
                 self._take_line(await launched.reader.readline())
@@ -359,7 +358,7 @@ class Workers:
                 self._failure = f"the worker {self._python} ended before it was ready: is it a Python with Pulser?"
             self._settle(importing)
             self._fail_pending()  # before the clean-up, which may take seconds
-            self._ending = asyncio.create_task(_end(launched, listening, patience=0 if importing else 5))
+            self._ending = asyncio.create_task(end(launched, listening, patience=0 if importing else 5))
             await asyncio.shield(self._ending)  # `close` may come now: it waits for it
             self._process = None
         if last_words and not self._failure.startswith("the interpreter"):
@@ -401,36 +400,3 @@ def _result(answer: _Answer) -> dict[str, Any]:
     if answer.fault is not None or answer.ok is None:
         raise WorkerFault(answer.fault or "the worker gave no answer", transient=answer.transient)
     return answer.ok
-
-
-async def _listen(process: asyncio.subprocess.Process, last_words: deque[str]) -> None:
-    """Keep the last lines that the worker and its children print."""
-    assert process.stderr is not None  # noqa: S101 (launched with a pipe)
-    while chunk := await process.stderr.read(1 << 16):
-        last_words.extend(chunk.decode(errors="replace").splitlines())
-
-
-async def _end(launched: Launched, listening: asyncio.Task[None], *, patience: float) -> None:
-    """Hang up, so that the parent kills its children and exits; stop it if it does not within `patience` seconds."""
-    launched.writer.close()
-    with contextlib.suppress(OSError):
-        await launched.writer.wait_closed()
-    try:
-        async with asyncio.timeout(patience):
-            await launched.process.wait()
-    except TimeoutError:
-        launched.stop()
-        await _gone(launched.process)
-    await listening
-    launched.clean_up()
-
-
-async def _gone(process: asyncio.subprocess.Process) -> None:
-    """Wait for the end of a process that was stopped; kill it if that takes long."""
-    try:
-        async with asyncio.timeout(STOP_SECONDS):
-            await process.wait()
-    except TimeoutError:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()

@@ -328,6 +328,18 @@ def test_info_tells_what_is_degraded_and_what_slurm_refuses(qpud: Any, daemon: A
     assert shown.endswith(f"\nSlurm: {refusal}\n")
 
 
+def test_info_shows_the_workers_of_a_resource_on_the_cluster(qpud: Any, daemon: Any) -> None:
+    workers = [
+        wire.WorkerLine(slurm_job_id="4711", state="busy", reason="", node="gpu1", job_id=7),
+        wire.WorkerLine(slurm_job_id="4712", state="PENDING", reason="Resources", node="", job_id=None),
+    ]
+    daemon.on("GET", "/v1/info", info(resources=[resource(workers=workers)]))
+    lines = qpud("info").stdout.splitlines()
+    assert lines[3].split() == ["WORKERS", "OF", "SLURMJOB", "NODE", "STATE", "JOB", "REASON"]
+    assert lines[4].split() == ["FRESNEL", "4711", "gpu1", "busy", "7", "-"]
+    assert lines[5].split() == ["FRESNEL", "4712", "-", "PENDING", "-", "Resources"]
+
+
 def session(**changes: Any) -> Any:
     fields = {name: None for name in wire.SessionView.__struct_fields__}
     given = {"id": "s-1", "user": "ada", "user_id": 1000, "queue": "test", "share": 3, "hint": "", "active": True}
