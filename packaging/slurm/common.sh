@@ -7,10 +7,10 @@ conf=/etc/qpud/slurm-hooks.conf
 . "$conf"
 job=$QPUD_JOBS/$SLURM_JOB_ID
 
-# Whether the job asks for a QPU: by the option; else the comment "qpud:qpu=NAME,hint=HINT", the licence, or its
-# partition. Sets qpu and hint, which are the user's words.
+# Whether the job asks for a QPU: by the option, ours or that of QRMI's own plugin; else the comment
+# "qpud:qpu=NAME,hint=HINT", the licence, or its partition. Sets qpu and hint, which are the user's words.
 asks() {
-    qpu=$SPANK_QPUD_QPU hint=$SPANK_QPUD_HINT
+    qpu=${SPANK_QPUD_QPU:-$SPANK__SLURM_SPANK_OPTION_spank_qrmi_qpu} hint=$SPANK_QPUD_HINT
     [ -z "$qpu" ] || return 0
     case $SLURM_JOB_COMMENT in
     qpud:*)

@@ -113,7 +113,8 @@ def for_the_site() -> dict[str, bytes]:
     """What `qpud install` lays down, by name in the archive: qpud/site/install.py reads it from there."""
     packaging = HERE.parent
     files = sorted(path for part in CARRIED for path in (packaging / part).rglob("*") if path.is_file())
-    return {f"install/{path.relative_to(packaging)}": path.read_bytes() for path in files if is_source(path)}
+    held = {f"install/{path.relative_to(packaging)}": path.read_bytes() for path in files if is_source(path)}
+    return held | {"install/worker/constraints.txt": (packaging / "constraints.txt").read_bytes()}
 
 
 def is_source(path: Path) -> bool:

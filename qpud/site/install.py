@@ -23,8 +23,9 @@ from qpud.core.errors import Conflict, Unavailable
 PROGRAM = "/usr/local/bin/qpud"
 POLICY = "/etc/qpud/qpud.conf"
 SLURM_FOLDER = "/usr/local/lib/qpud/slurm"
+VERSIONS = "/usr/local/lib/qpud/constraints.txt"
 USER = "qpud"
-CARRIED = "install/"  # where packaging/zipapp/build.py puts packaging/systemd and packaging/slurm
+CARRIED = "install/"  # where packaging/zipapp/build.py puts them
 SYSTEMD = {
     "qpud.service": ("/usr/local/lib/systemd/system/qpud.service", "the unit, confined, watched by the heartbeat"),
     "qpud.slice": ("/usr/local/lib/systemd/system/qpud.slice", "limits of daemon and emulators together"),
@@ -183,6 +184,7 @@ def _files(archive: Path, *, slurm: bool, demand: bool = True) -> Iterator[tuple
     yield PROGRAM, archive.read_bytes(), "the program: this file"
     for name, (path, why) in SYSTEMD.items():
         yield path, units[name], why
+    yield VERSIONS, carried(archive, "worker")["constraints.txt"], "versions for pip to make the worker's Python"
     if slurm:
         pieces = carried(archive, "slurm")
         if demand and not pieces:

@@ -116,7 +116,7 @@ def test_uninstall_leaves_nothing_but_the_state(pyz: Path, root: Path):
     (root / "var/lib/qpud").mkdir(parents=True)
     (root / "var/lib/qpud/state.sqlite").touch()
     run(pyz, root, "uninstall")
-    assert len(files(root)) == 7
+    assert len(files(root)) == 8
     run(pyz, root, "uninstall", "--apply")
     assert files(root) == ["var/lib/qpud/state.sqlite"]
     assert not (root / "etc/qpud").exists()

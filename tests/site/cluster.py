@@ -234,6 +234,14 @@ class Cluster:
         process.kill()
         process.wait()
 
+    def kill_processes(self, job: int) -> None:
+        """SIGKILL to what a job's script started: without cgroups it outlives a killed slurmstepd."""
+        words = {f"SLURM_JOB_ID={job}".encode(), f"SLURM_CONF={self.conf}".encode()}
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # gone meanwhile
+                if words <= set((entry / "environ").read_bytes().split(b"\0")):
+                    os.kill(int(entry.name), signal.SIGKILL)
+
     def wait_up(self) -> None:
         until(lambda: "is UP" in self.attempt("scontrol", "ping").stdout, "slurmctld")
 

@@ -30,24 +30,6 @@ def running_alone_on_qn1(hooked: Hooked) -> tuple[int, int]:
     return job, step
 
 
-def kill_the_users_processes(cluster: Cluster, job: int) -> None:
-    """Without cgroups nobody else does: `sleep 300` outlives its slurmstepd."""
-    wanted = f"SLURM_JOB_ID={job}".encode()
-    here = f"SLURM_CONF={cluster.conf}".encode()
-    for entry in os.listdir("/proc"):
-        if entry.isdigit() and _has(int(entry), wanted, here):
-            os.kill(int(entry), signal.SIGKILL)
-
-
-def _has(pid: int, *words: bytes) -> bool:
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            found = file.read().split(b"\0")
-    except OSError:
-        return False
-    return all(word in found for word in words)
-
-
 def slurmd_start(cluster: Cluster) -> str:
     """When the first node's slurmd began, in Slurm's words."""
     (line,) = [one for one in cluster.run("scontrol", "show", "node", "qn1").splitlines() if "SlurmdStartTime" in one]
@@ -75,7 +57,7 @@ def test_a_node_that_dies_with_all_its_processes_leaves_no_session(hooked: Hooke
     job, step = running_alone_on_qn1(hooked)
     cluster.kill_node("qn1")
     os.kill(step, signal.SIGKILL)
-    kill_the_users_processes(cluster, job)
+    cluster.kill_processes(job)
     try:
         cluster.wait(job, "NODE_FAIL", seconds=DEAD_SECONDS)
         hooked.open_sessions(job, 0)
@@ -107,7 +89,7 @@ def test_a_killed_slurmstepd_leaves_no_session_after_the_time_limit(hooked: Hook
         cluster.wait(job, "TIMEOUT", "FAILED", "NODE_FAIL", "CANCELLED", seconds=120)
         hooked.expect_nothing_left(job)
     finally:
-        kill_the_users_processes(cluster, job)
+        cluster.kill_processes(job)
 
 
 def test_a_foreign_jobs_number_opens_nothing_by_munge(hooked: Hooked) -> None:
