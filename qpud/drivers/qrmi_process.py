@@ -48,6 +48,7 @@ class Lost(Unreachable):
 class _Settings(msgspec.Struct, frozen=True):
     name: str
     type: str
+    daemon: int
 
 
 class QrmiProcess:
@@ -62,7 +63,7 @@ class QrmiProcess:
         self.version = ""
         self._name = policy.name
         self._python = policy.qrmi_python or python
-        self._settings = _Settings(policy.qrmi_name or policy.name, str(policy.qrmi_type))
+        self._settings = _Settings(policy.qrmi_name or policy.name, str(policy.qrmi_type), os.getpid())
         self._file = policy.qrmi_environment_file
         self._timeout = policy.request_timeout
         self._launched: Launched | None = None
