@@ -61,6 +61,8 @@ class QrmiProcess:
 
     def __init__(self, policy: ResourcePolicy, python: Path) -> None:
         self.version = ""
+        self.has_token = False
+        """Whether the environment of the helper that runs brings a session: nothing is acquired then."""
         self._name = policy.name
         self._python = policy.qrmi_python or python
         self._settings = _Settings(policy.qrmi_name or policy.name, str(policy.qrmi_type), os.getpid())
@@ -73,13 +75,6 @@ class QrmiProcess:
         self._turn = asyncio.Lock()
         self._not_before = 0.0
         self._why = ""
-
-    @property
-    def has_token(self) -> bool:
-        """Whether the environment file brings the session: nothing is acquired then."""
-        with contextlib.suppress(Lost):
-            return f"{self._settings.name}_QRMI_JOB_ACQUISITION_TOKEN" in self._variables()
-        return False
 
     async def close(self) -> None:
         """End the helper."""
@@ -127,6 +122,7 @@ class QrmiProcess:
 
     async def _start(self, variables: dict[str, str]) -> Launched:
         launched = self._launched = await launch(self._python, self._settings, MODULE, variables)
+        self.has_token = f"{self._settings.name}_QRMI_JOB_ACQUISITION_TOKEN" in variables
         self._last_words.clear()
         self._listening = asyncio.create_task(_listen(launched.process, self._last_words), name="qrmi-stderr")
         async with asyncio.timeout(START_SECONDS):
