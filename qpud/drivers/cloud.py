@@ -14,7 +14,7 @@ import httpx
 from qpud.core.policy import ResourcePolicy
 from qpud.drivers.base import Clock, Fault
 from qpud.drivers.cloud_login import Login
-from qpud.drivers.exchange import LIMITS, Answer, Exchange, bearer, patiently
+from qpud.drivers.exchange import LIMITS, Answer, Away, Exchange, bearer, patiently
 
 
 def batch_path(batch_id: str, verb: str = "") -> str:
@@ -70,10 +70,14 @@ class CloudClient:
 
     async def download(self, link: str) -> Answer:
         """The object behind a results link, fetched without our token: it is another host's. Raises: Away."""
-        return await patiently(partial(self._download, link))
+        try:
+            where = httpx.URL(link)
+        except httpx.InvalidURL:  # its words would quote the link, which is a key to the results
+            raise Away("a results link is no address", sent=False, answered=True) from None
+        return await patiently(partial(self._download, where))
 
-    async def _download(self, link: str) -> Answer:
-        request = self._http.build_request("GET", httpx.URL(link))
+    async def _download(self, where: httpx.URL) -> Answer:
+        request = self._http.build_request("GET", where)
         return self._exchange.read("GET of a results link", *await self._exchange.send(request))
 
 

@@ -48,6 +48,7 @@ class Lost(Unreachable):
 class _Settings(msgspec.Struct, frozen=True):
     name: str
     type: str
+    daemon: int
 
 
 class QrmiProcess:
@@ -60,9 +61,11 @@ class QrmiProcess:
 
     def __init__(self, policy: ResourcePolicy, python: Path) -> None:
         self.version = ""
+        self.has_token = False
+        """Whether the environment of the helper that runs brings a session: nothing is acquired then."""
         self._name = policy.name
         self._python = policy.qrmi_python or python
-        self._settings = _Settings(policy.qrmi_name or policy.name, str(policy.qrmi_type))
+        self._settings = _Settings(policy.qrmi_name or policy.name, str(policy.qrmi_type), os.getpid())
         self._file = policy.qrmi_environment_file
         self._timeout = policy.request_timeout
         self._launched: Launched | None = None
@@ -72,13 +75,6 @@ class QrmiProcess:
         self._turn = asyncio.Lock()
         self._not_before = 0.0
         self._why = ""
-
-    @property
-    def has_token(self) -> bool:
-        """Whether the environment file brings the session: nothing is acquired then."""
-        with contextlib.suppress(Lost):
-            return f"{self._settings.name}_QRMI_JOB_ACQUISITION_TOKEN" in self._variables()
-        return False
 
     async def close(self) -> None:
         """End the helper."""
@@ -126,6 +122,7 @@ class QrmiProcess:
 
     async def _start(self, variables: dict[str, str]) -> Launched:
         launched = self._launched = await launch(self._python, self._settings, MODULE, variables)
+        self.has_token = f"{self._settings.name}_QRMI_JOB_ACQUISITION_TOKEN" in variables
         self._last_words.clear()
         self._listening = asyncio.create_task(_listen(launched.process, self._last_words), name="qrmi-stderr")
         async with asyncio.timeout(START_SECONDS):

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
 from collections.abc import Callable
 from typing import Any
 
+from qpud.worker.limits import die_with
 from qpud.worker.wire import Lines, Message
 
 TYPES = {
@@ -53,12 +55,14 @@ def main(descriptor: int, settings: str) -> None:
 
     Args:
         descriptor: The inherited end of the daemon's socket pair.
-        settings: JSON of {name, type}.
+        settings: JSON of {name, type, daemon: its process id}.
     """
     os.dup2(2, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the daemon's to handle
     daemon = Lines(socket.socket(fileno=descriptor))
+    shutil.rmtree(os.environ.pop("MPLCONFIGDIR"), ignore_errors=True)  # made for the worker; nobody here wants it
     asked = json.loads(settings)
+    die_with(asked["daemon"])  # a call of qrmi may never end, and would not notice that nobody waits any more
     try:
         from importlib import metadata
 

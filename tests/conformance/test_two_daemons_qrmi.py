@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +110,22 @@ def test_what_is_no_payload_is_refused_at_once(vendor: Site) -> None:
         reply = client.post("/v1/jobs", json={"sequence": '{"program_id": "sampler"}', "shots": 1})
     assert reply.status_code == 422
     assert "lacks input or parameters" in reply.text
+
+
+def test_a_helper_that_hangs_ends_with_a_daemon_that_is_killed(vendor: Site, tmp_path: Path) -> None:
+    (tmp_path / "hang").write_text("start")
+    vendor.submit(vendor.open_session()["token"], sequence=json.dumps(SAMPLER), shots=1)
+    calls = tmp_path / "calls"
+    wait_for(lambda: calls.exists() and "start" in calls.read_text().splitlines())
+    helper = Path("/proc") / (tmp_path / "pid").read_text()
+    assert helper.exists()
+    vendor.kill()
+    wait_for(lambda: not helper.exists())
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until something is true, at most a minute."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

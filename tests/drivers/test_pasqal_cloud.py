@@ -366,7 +366,7 @@ async def test_a_result_that_cannot_be_used_fails_the_slice_with_a_sentence(thin
     assert words in outcome.message
 
 
-@pytest.mark.parametrize("link", ["/relative", "file:///etc/passwd", 7])
+@pytest.mark.parametrize("link", ["/relative", "file:///etc/passwd", "http://[::bad", 7])
 async def test_a_link_that_is_no_address_is_no_result(link):
     async with rig() as (stub, driver):
         stub.link = link

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 FOLDER = Path(os.environ["FAKE_FOLDER"])
+(FOLDER / "pid").write_text(str(os.getpid()))
 
 
 class QrmiError(RuntimeError):
