@@ -78,7 +78,7 @@ def own_batch_job(verb: str) -> str:
 
 
 def resource_named(info: Mapping[str, Any], asked: str | None, named_by: str = OPTION) -> str:
-    """The resource asked for, else the daemon's default. Raises: Stop (NOT_FOUND), with what named it if not the command line."""
+    """The resource asked for, else the daemon's default. Raises: Stop (NOT_FOUND)."""
     names = [one["name"] for one in info["resources"]]
     if asked is None:
         return str(info["default_resource"])
