@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from urllib.parse import parse_qsl
 
@@ -18,7 +19,7 @@ from qpud.api.query import read_query
 from qpud.api.reply import Json
 from qpud.api.route import Dialect, Route
 from qpud.core import verbs
-from qpud.core.errors import BadRequest, Unauthenticated
+from qpud.core.errors import BadRequest, Unauthenticated, Unavailable
 
 LONGEST_TOKEN_SECONDS = 86_400
 MOST_FIELDS = 50
@@ -63,15 +64,24 @@ async def one_spec(parts: Parts, request: Request) -> Response:
     """The spec of one device."""
     parts.caller(request)
     name = await resource_of(parts, request, request.path_params["device"], None)
-    spec = await parts.service.spec(name)
+    spec = await parts.service.spec(name)  # waits for a first one; its absence is told
     return Json(Envelope(data=DeviceSpecs(device_type(parts.service.policy, name), spec.text)))
 
 
 async def _all_specs(parts: Parts) -> list[DeviceSpecs]:
-    """Those that are known: a device that never told its spec keeps nobody waiting."""
-    policy = parts.service.policy
-    known = [view.name for view in await parts.service.resources() if view.spec_hash is not None]
-    return [DeviceSpecs(device_type(policy, name), (await parts.service.spec(name)).text) for name in known]
+    """Those that are known, or come soon as just after a start; a device that is down keeps nobody waiting."""
+    asked = [
+        _spec(parts, view.name) for view in await parts.service.resources() if view.spec_hash or view.state == "up"
+    ]
+    return [found for found in await asyncio.gather(*asked) if found is not None]
+
+
+async def _spec(parts: Parts, name: str) -> DeviceSpecs | None:
+    try:
+        spec = await parts.service.spec(name)
+    except Unavailable:
+        return None
+    return DeviceSpecs(device_type(parts.service.policy, name), spec.text)
 
 
 async def projects(parts: Parts, request: Request) -> Response:

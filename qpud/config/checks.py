@@ -96,7 +96,7 @@ def _check_qpu(resource: ResourcePolicy, section: Section, findings: Findings) -
 
 def warnings(policy: Policy) -> list[str]:
     """What is allowed but probably not meant, one sentence each."""
-    return _listen_warnings(policy) + _resource_warnings(policy)
+    return _listen_warnings(policy) + _resource_warnings(policy) + _cloud_name_warnings(policy)
 
 
 def _listen_warnings(policy: Policy) -> list[str]:
@@ -126,4 +126,17 @@ def _resource_warnings(policy: Policy) -> list[str]:
             )
         if resource.url and without_password(resource.url) != resource.url:
             found.append(f"Url of resource {resource.name} holds a password: let only the daemon read the file.")
+    return found
+
+
+def _cloud_name_warnings(policy: Policy) -> list[str]:
+    first: dict[str, str] = {}
+    found = []
+    for resource in policy.resources.values():
+        if (name := resource.cloud_name) is None:
+            continue
+        if (taken := first.setdefault(name.upper(), resource.name)) != resource.name:
+            found.append(
+                f"CloudName {name} is that of {taken} and of {resource.name}: cloud clients reach {taken} only."
+            )
     return found

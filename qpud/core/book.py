@@ -114,6 +114,7 @@ class Book:
         self._slurm: dict[tuple[int, str], str] = {}
         self.interleaving: set[str] = set()  # open sessions that said that their nodes wait between short jobs
         self._of_session: dict[str, dict[int, None]] = {}
+        self._in_batch: Counter[str] = Counter()  # unfinished jobs of each batch that has any
         self._rule = rule
         self._rank = partial(rank, queues=policy.queues)
         self.pending: dict[str, Order] = {name: self._order() for name in policy.resources}
@@ -158,7 +159,7 @@ class Book:
 
     def is_batch_busy(self, batch: Batch) -> bool:
         """Whether any job of the batch is PENDING or RUNNING."""
-        return any(job.batch_id == batch.id for job in self.jobs_of_session(batch.session_id))
+        return batch.id in self._in_batch
 
     def session_of(self, user_id: int, slurm_job_id: str) -> Session | None:
         """The open session of a user's Slurm job."""
@@ -176,6 +177,8 @@ class Book:
             self.stopping[job.id] = Reason.USER
         self._weigh(job)
         self._of_session.setdefault(job.session_id, {})[job.id] = None
+        if job.batch_id is not None:
+            self._in_batch[job.batch_id] += 1
         if (watch := self.watches.get(job.session_id)) is not None:
             watch.submitted(job.submitted_at)
         self.depths[(job.resource, job.queue, job.state)] += 1
@@ -352,6 +355,10 @@ class Book:
         self.promises.pop(job.id, None)
         self.adrift.discard(job.id)
         self.depths[(job.resource, job.queue, job.state)] -= 1
+        if job.batch_id is not None:
+            self._in_batch[job.batch_id] -= 1
+            if not self._in_batch[job.batch_id]:
+                del self._in_batch[job.batch_id]
         siblings = self._of_session.get(job.session_id, {})
         siblings.pop(job.id, None)
         if not siblings:

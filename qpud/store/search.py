@@ -115,7 +115,7 @@ def _batch_clauses(which: BatchFilter) -> Clauses:
     if which.is_open is not None:
         clauses.append((f"closed_at IS {'' if which.is_open else 'NOT '}NULL", ()))
     if which.tag is not None:
-        clauses.append(("EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ?)", (which.tag,)))
+        clauses.append(("instr(tags, ?) > 0", (json.dumps(which.tag),)))
     return clauses
 
 

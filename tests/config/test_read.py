@@ -335,6 +335,10 @@ def test_the_defaults_give_no_warning() -> None:
         ("[qpud]\nSlurmLookup = yes\n", "who names no Slurm job chooses queue and share himself"),
         ("[resource a-b]\nDriver = emulator\n", "cannot be set up from a shell"),
         ("[resource r]\nDriver = pasqal-qpu\nUrl = http://u:p@h\n", "holds a password"),
+        (
+            "[resource A]\nDriver = emulator\nCloudName = X\n[resource B]\nDriver = emulator\nCloudName = x\n",
+            "CloudName x is that of A and of B",
+        ),
     ],
 )
 def test_what_is_probably_not_meant_is_told(text: str, warning: str) -> None:

@@ -74,6 +74,7 @@ RESOURCE_VALUES: dict[str, st.SearchStrategy[Any]] = {
     "max_run_time": long_times,
     "url": st.sampled_from(["http://h", "https://u:p@h:8/x", "http://[::1]:80"]),
     "token_file": some(paths),
+    "cloud_name": some(words),
     "request_timeout": years,
     "poll_min": st.floats(1e-3, 1.0),
     "poll_max": st.floats(1.0, 100.0),

@@ -106,5 +106,5 @@ def ordinary_user() -> int:
 def afm(site: Site, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The antiferromagnet's sequence for the site's QPU, as JSON text."""
     specs = tmp_path_factory.mktemp("specs") / "specs.json"
-    specs.write_text(json.dumps(site.get("/v1/resources/FRESNEL/spec")["spec"]))
+    specs.write_text(json.dumps(site.spec()))
     return json.dumps(clients.run("qrmi", "afm.py", str(specs), env={}))

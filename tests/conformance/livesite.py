@@ -202,6 +202,15 @@ class Site:
         assert reply.status_code == 200, f"GET {path}: {reply.status_code} {reply.text}"
         return reply.json()
 
+    def spec(self, name: str = "FRESNEL") -> Any:
+        """A device spec; on a busy machine the worker takes its time to load Pulser. Raises: DaemonFailed."""
+        deadline = time.monotonic() + START_SECONDS
+        with self.unix() as client:
+            while (reply := client.get(f"/v1/resources/{name}/spec")).status_code != 200:  # held for 10 s each
+                if time.monotonic() > deadline:
+                    raise DaemonFailed(f"no device spec of {name}: {reply.text}\n{self.story()}")
+        return reply.json()["spec"]
+
     def open_session(self, user_id: int = 0, **ask: Any) -> dict[str, Any]:
         """Open a session as administrator, for anyone: id and token."""
         with self.unix() as client:

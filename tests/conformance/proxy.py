@@ -17,9 +17,11 @@ class DropsReplies:
         upstream: Port of the daemon on 127.0.0.1.
         method: Requests whose replies may be lost.
         drops: How many of them are.
+        instead: The status that a gateway answers in their place; None: the connection is closed without a word.
     """
 
-    def __init__(self, upstream: int, method: str, drops: int) -> None:
+    def __init__(self, upstream: int, method: str, drops: int, instead: int | None = None) -> None:
+        self._instead = instead
         self.seen = 0
         """Requests with this method, those with a lost reply included."""
         self._upstream, self._method, self._drops = upstream, method, drops
@@ -64,6 +66,8 @@ class DropsReplies:
             reply = client.request(handler.command, url, content=body, headers=headers)
         if not self._is_lost(handler.command):
             _send(handler, reply)
+        elif self._instead is not None:
+            _send(handler, httpx.Response(self._instead, json={"status": "error"}))
 
     def _is_lost(self, method: str) -> bool:
         if method != self._method:

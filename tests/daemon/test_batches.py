@@ -110,6 +110,14 @@ async def test_an_idle_batch_closes_and_a_busy_one_does_not(tmp_path: Path) -> N
         assert waiting.batch.is_open and busy.batch.id in site.book.batches
 
 
+async def test_an_idle_batch_closes_at_its_time_without_anybody_asking(tmp_path: Path) -> None:
+    async with a_site(tmp_path, policy=a_policy(batch_idle_timeout=0.2)) as site:
+        batch = await a_batch(site, await site.session(), JOB)
+        await until(lambda: batch.batch.id not in site.book.batches)
+        closed = (await site.service.get_batch(ALICE, batch.batch.id)).batch
+        assert (closed.closed_at or 0.0) - closed.opened_at >= 0.2
+
+
 async def test_the_end_of_a_session_closes_its_batches(tmp_path: Path) -> None:
     async with a_site(tmp_path) as site:
         session = await site.session()
