@@ -4,7 +4,7 @@ PYTHON ?= python3
 DEV := .venv/dev/bin/python
 # Folders too, so that a deleted file is noticed.
 SOURCES := $(shell find qpud etc packaging/zipapp packaging/systemd $(wildcard packaging/slurm) -not -path '*/__pycache__*')
-SCRIPTS := $(wildcard packaging/*.py packaging/*/*.py)
+SCRIPTS := $(wildcard packaging/*.py packaging/*/*.py sdk_shims/*/qpud_*.py)
 LINTED := qpud tests packaging sdk_shims
 # Unit tests: those that start nothing and take no fuzzer's time.
 UNIT := --ignore tests/api/test_bodies.py --ignore tests/api/test_server.py --ignore tests/simulate/test_oracles.py \

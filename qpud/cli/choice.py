@@ -11,6 +11,7 @@ from typing import NamedTuple
 from qpud.cli import userfile
 
 QPU_DEFAULTS = "else QPUD_QPU, QRMI's or Slurm's variables, ~/.config/qpud.ini, the daemon's default"
+OPTION = "--qpu"
 BATCH_VARIABLES = ("QRMI_JOB_QPU_RESOURCES", "SLURM_JOB_QPU_RESOURCES")
 
 
@@ -37,7 +38,7 @@ def chosen(asked: str | None, environ: Mapping[str, str], settings: userfile.Set
     Raises:
         Stop: The file has a mistake.
     """
-    given = [("--qpu", asked, ","), ("QPUD_QPU", environ.get("QPUD_QPU"), ",")]
+    given = [(OPTION, asked, ","), ("QPUD_QPU", environ.get("QPUD_QPU"), ",")]
     delimiter = environ.get("QRMI_LIST_DELIMITER") or ","
     given += [(variable, environ.get(variable), delimiter) for variable in BATCH_VARIABLES]
     for named_by, text, separator in given:

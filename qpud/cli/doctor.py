@@ -106,28 +106,43 @@ def _lines(one: Finding) -> str:
     return "\n".join([*shown, *([f"{'':17} next: {one.remedy}"] if one.remedy else [])])
 
 
+class Given(NamedTuple):
+    """What a script finds: a daemon's URL ("": none), what named it, and whether there is a token for it."""
+
+    url: str
+    named_by: str
+    has_token: bool
+
+
 def script_sentence(visit: Visit) -> str:
     """What `python script.py` would use here, with a shim; `qpud run` beside it where that is another."""
-    url, named_by = _url_for_scripts(visit)
+    given = _given_to_scripts(visit)
     target = f"{visit.resource or visit.choice.name or 'the default resource'} ({visit.choice.named_by})"
-    if url and visit.has_token:
-        return f"python script.py uses {target} of the daemon at {url} ({named_by})."
-    why = (
-        f"{named_by} names {url}, but no token"
-        if url
-        else "neither QPUD_URL nor url in the user's file names a daemon"
-    )
-    if url and named_by == "QPUD_URL":
-        return f"python script.py is refused by the daemon at {url}: {named_by} is set, but no token."
+    if given.named_by == "QPUD_URL" and not given.has_token:
+        return f"python script.py is refused by the daemon at {given.url}: QPUD_URL is set, but no token."
+    if not (why := _why_local(given, visit)):
+        return f"python script.py uses {target} of the daemon at {given.url} ({given.named_by})."
     run = f"\nqpud run -- python script.py uses {target}." if visit.info else ""
     return f"python script.py uses {LOCAL}, because {why}.{run}"
 
 
-def _url_for_scripts(visit: Visit) -> tuple[str | None, str]:
-    """A script reads the variable, else the user's file; the sockets are the command line's."""
+def _given_to_scripts(visit: Visit) -> Given:
+    """The variable, else the user's file; the sockets are the command line's."""
+    has_token = bool(os.environ.get("QPUD_TOKEN") or os.environ.get("QPUD_TOKEN_FILE"))
     if url := os.environ.get("QPUD_URL"):
-        return url, "QPUD_URL"
-    found: userfile.Setting | None = None
-    with suppress(Stop):
-        found, _ = userfile.daemon_of(userfile.read(os.environ), visit.choice.name)
-    return (found.value, found.source) if found else (None, "")
+        return Given(url, "QPUD_URL", has_token)
+    with suppress(Stop):  # the mistake is told as a hop
+        found, token_file = userfile.daemon_of(userfile.read(os.environ), visit.choice.name)
+        if found:
+            return Given(found.value, found.source, has_token or token_file is not None)
+    return Given("", "", has_token)
+
+
+def _why_local(given: Given, visit: Visit) -> str:
+    """Why a shim would emulate; empty if it would not."""
+    if not given.url:
+        return "neither QPUD_URL nor url in the user's file names a daemon"
+    if not given.has_token:
+        return f"{given.named_by} names {given.url}, but no token"
+    away = given.named_by != "QPUD_URL" and not visit.has_reached
+    return f"the daemon at {given.url} ({given.named_by}) does not answer" if away else ""

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from qpud.cli.choice import QPU_DEFAULTS, Choice, chosen
+from qpud.cli.choice import OPTION, QPU_DEFAULTS, Choice, chosen
 from qpud.cli.client import Client
 from qpud.cli.connect import with_client
 from qpud.cli.environment import Ticket, environment, prefix_of
@@ -103,14 +103,15 @@ def own_batch_job(verb: str) -> str:
     return f"{slurm_job}.{mark}" if slurm_job else mark
 
 
-def resource_named(info: Mapping[str, Any], asked: str | None, named_by: str = "--qpu") -> str:
-    """The resource asked for, else the daemon's default. Raises: Stop (NOT_FOUND), with what named it."""
+def resource_named(info: Mapping[str, Any], asked: str | None, named_by: str = OPTION) -> str:
+    """The resource asked for, else the daemon's default. Raises: Stop (NOT_FOUND)."""
     names = [one["name"] for one in info["resources"]]
     if asked is None:
         return str(info["default_resource"])
     if asked in names:
         return asked
-    raise Stop(f"there is no resource {asked} ({named_by}); this daemon serves {', '.join(names)}", Exit.NOT_FOUND)
+    source = "" if named_by == OPTION else f" ({named_by})"
+    raise Stop(f"there is no resource {asked}{source}; this daemon serves {', '.join(names)}", Exit.NOT_FOUND)
 
 
 def url_of(client: Client, info: Mapping[str, Any]) -> str:

@@ -44,7 +44,7 @@ class Visit:
         self._job: dict[str, Any] | None = None
         self._spec: dict[str, Any] = {}
         self.token = ""  # of the session that is used
-        self.has_token = False  # of the environment or the user's file, so that scripts have one, too
+        self.has_reached = False
         self.choice = Choice((), "the daemon's default")
         self.info: dict[str, Any] = {}
         self.resource = ""
@@ -74,9 +74,9 @@ class Visit:
         where = places(args.socket, args.url, environ, args.qpu)
         by_file = not (args.socket or args.url or environ.get("QPUD_SOCKET") or environ.get("QPUD_URL"))
         token = session_token(environ) or (token_of_user(environ, args.qpu) if by_file else None)
-        self.has_token = token is not None
         self._client = Client(where, token)
         self.client.get("/healthz")
+        self.has_reached = True
         return f"answers at {self.client.place}"
 
     def be_known(self) -> str:

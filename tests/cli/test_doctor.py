@@ -72,6 +72,22 @@ def test_a_script_without_a_token_is_refused(qpud: Any, ready: Any) -> None:
     assert said == f"python script.py is refused by the daemon at {ready.url}: QPUD_URL is set, but no token."
 
 
+@pytest.mark.parametrize(
+    ("further", "why"),
+    [
+        ("", "line 1 names http://127.0.0.1:9, but no token."),
+        ("token_file = /x\n", "line 1) does not answer."),
+    ],
+)
+def test_a_daemon_of_the_users_file_that_cannot_be_used_is_told(
+    qpud: Any, tmp_path: Path, further: str, why: str
+) -> None:
+    del qpud.env["QPUD_SOCKET"]
+    (tmp_path / "qpud.ini").write_text(f"url = http://127.0.0.1:9\n{further}")
+    said = qpud("doctor", XDG_CONFIG_HOME=str(tmp_path)).stdout.splitlines()[0]
+    assert said.startswith("python script.py uses the emulator of its own Python") and said.endswith(why)
+
+
 def test_no_daemon_fails_with_what_to_do(qpud: Any) -> None:
     ended = qpud("doctor", "--json")
     found = hops(ended)
