@@ -29,6 +29,7 @@ from qpud.core.verbs import JobRequest
 from qpud.drivers.base import DeviceSpec, Program
 from qpud.service import admission, rehearsals
 from qpud.service.base import Verbs, usable
+from qpud.service.seeds import Seeds
 from qpud.store import jobs as sql
 from qpud.store import queries
 from qpud.store.jobs import NewJob, canonical
@@ -76,8 +77,7 @@ class SubmitVerbs(Verbs):
         self._foreseen: OrderedDict[str, _Known] = OrderedDict()
         # whose job it is, is checked: uuids need to be unlike, not secret, and the system's source costs 9 µs a call
         self._uid_bits = random.Random(secrets.randbits(256))  # noqa: S311
-        self._random = random.Random(secrets.randbits(128))  # noqa: S311  seeds of emulations, not secrets
-        self._seeded: dict[str, int] = {}  # jobs so far of the sessions that have a seed
+        self._seeds = Seeds(context)
 
     async def submit(
         self, who: Identity, session_ref: str | None, asks: list[JobRequest], key: str | None = None
@@ -108,7 +108,7 @@ class SubmitVerbs(Verbs):
         with self._room_for(session, asks) as room:
             accepted = [await self._accept(session, ask) for ask in asks]
             if session.rehearsal is not None:
-                await self._count_seeded(session)
+                await self._seeds.count(session)
             news = self._new_jobs(session, accepted, self._context.pulse() - began)
             return await self._commit(session, accepted, news, key, digest, room)
 
@@ -273,26 +273,8 @@ class SubmitVerbs(Verbs):
 
     def _with_seed(self, session: Session, one: _Accepted, job: Job, seconds: float) -> NewJob:
         variables, tags = canonical(one.ask.variables), canonical(one.ask.tags)
-        seed = self._seed(session, one.ask)
+        seed = self._seeds.of(session, one.ask)
         return NewJob(job=job, variables=variables, tags=tags, seed=seed, check_seconds=seconds)
-
-    def _seed(self, session: Session, ask: JobRequest) -> int:
-        if isinstance(ask.seed, int):
-            return ask.seed
-        if session.rehearsal is None or session.rehearsal.seed is None:
-            return self._random.getrandbits(31)
-        number = self._seeded.get(session.id, 0)
-        self._seeded[session.id] = number + 1
-        return session_seed(session.rehearsal.seed, number)
-
-    async def _count_seeded(self, session: Session) -> None:
-        """Know how many jobs a session with a seed had, also before a restart."""
-        if session.rehearsal is None or session.rehearsal.seed is None or session.id in self._seeded:
-            return
-        open_ones = self._context.book.sessions
-        self._seeded = {known: number for known, number in self._seeded.items() if known in open_ones}
-        number = await queries.number_of_jobs(self._context.store, session.id)
-        self._seeded.setdefault(session.id, number)
 
     def _unstored(self, accepted: list[_Accepted]) -> dict[str, str]:
         """Texts by hash of the sequences that may not be committed yet."""
@@ -329,11 +311,6 @@ class SubmitVerbs(Verbs):
         """Whether new jobs matter before the slice in flight has ended: there is none, or they may cut it."""
         current = self._context.book.current(resource)
         return current is None or preempt_mode(current, self.policy.queues) in CUTTING
-
-
-def session_seed(seed: int, number: int) -> int:
-    """The seed of a session's job: the n-th job of each session with this seed has the same one."""
-    return int.from_bytes(hashlib.sha256(f"{seed} {number}".encode()).digest()[:4], "big") & LARGEST_SEED
 
 
 def _inspected(text: str) -> _Known:
