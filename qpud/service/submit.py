@@ -26,7 +26,7 @@ from qpud.core.sequence import Facts, check_shots, check_variables, inspect, reg
 from qpud.core.session import Session
 from qpud.core.turns import CUTTING
 from qpud.core.verbs import JobRequest
-from qpud.drivers.base import DeviceSpec, Program
+from qpud.drivers.base import Program
 from qpud.service import admission, rehearsals
 from qpud.service.base import Verbs, usable
 from qpud.service.seeds import Seeds
@@ -162,21 +162,18 @@ class SubmitVerbs(Verbs):
         _check_texts(ask)
         program = self._program(ask)
         self._check_place(session, resource, ask)
-        spec = self._spec_for(session, resource)
+        limiting = _limiting(session, resource)
+        spec = self._context.specs.get(limiting)
         if spec is None:  # the resource never told its device: checked when it does
             return _Accepted(ask, program, resource, Reason.VALIDATING, None)
         if spec.max_runs is not None and shots > spec.max_runs:
-            raise Invalid(f"{shots} shots exceed max_runs {spec.max_runs} of {resource}'s device {spec.name}")
+            raise Invalid(f"{shots} shots exceed max_runs {spec.max_runs} of {limiting}'s device {spec.name}")
         verdict = await self._context.validator.within(self.policy.daemon.validation_wait, program, shots, spec)
         if verdict is None:
             return _Accepted(ask, program, resource, Reason.VALIDATING, None)
         if not verdict.ok:
             raise Invalid(verdict.sentence)
         return _Accepted(ask, program, resource, Reason.NONE, spec.hash)
-
-    def _spec_for(self, session: Session, resource: str) -> DeviceSpec | None:
-        asked = session.rehearsal
-        return self._context.specs.get(asked.like if asked is not None and asked.like else resource)
 
     def _check_place(self, session: Session, resource: str, ask: JobRequest) -> None:
         asked = session.rehearsal
@@ -311,6 +308,12 @@ class SubmitVerbs(Verbs):
         """Whether new jobs matter before the slice in flight has ended: there is none, or they may cut it."""
         current = self._context.book.current(resource)
         return current is None or preempt_mode(current, self.policy.queues) in CUTTING
+
+
+def _limiting(session: Session, resource: str) -> str:
+    """The resource whose device spec decides: the QPU whose place an emulator takes, if one does."""
+    asked = session.rehearsal
+    return asked.like if asked is not None and asked.like else resource
 
 
 def _inspected(text: str) -> _Known:
