@@ -10,7 +10,7 @@ from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
-from qpud.api import forecasts, views, wire
+from qpud.api import forecasts, rehearsals, views, wire
 from qpud.api.answering import WholeRequest
 from qpud.api.bodies import decode, decoder_of, optional
 from qpud.api.parts import Parts
@@ -19,9 +19,7 @@ from qpud.api.reply import Json
 from qpud.api.route import Dialect, Route
 from qpud.core import verbs
 from qpud.core.errors import BadRequest, Invalid
-from qpud.core.faults import FaultPlan, parse
 from qpud.core.job import Job, JobState
-from qpud.core.rehearsal import Rehearsal, rehearsal
 from qpud.core.session import Hint
 
 LONGEST_KEY = 255
@@ -52,24 +50,11 @@ async def open_session(parts: Parts, request: Request) -> Response:
             expected_classical_seconds=ask.expected_classical_seconds,
             nodes=ask.nodes,
             account=ask.account,
-            rehearsal=_rehearsal(ask.rehearsal),
+            rehearsal=rehearsals.asked(ask.rehearsal),
             for_resource=ask.rehearsal.resource if ask.rehearsal else None,
         ),
     )
     return Json(views.grant_view(grant, _idle_timeout(parts)), 201 if grant.created else 200)
-
-
-def _rehearsal(ask: wire.RehearsalAsk | None) -> Rehearsal | None:
-    if ask is None:
-        return None
-    return rehearsal(
-        faults=parse(ask.fault) if ask.fault else FaultPlan(),
-        seed=ask.seed,
-        like=ask.like or "",
-        speed_up=ask.speed_up,
-        emulator=ask.emulator,
-        bond_dim=ask.bond_dim,
-    )
 
 
 async def list_sessions(parts: Parts, request: Request) -> Response:

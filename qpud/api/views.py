@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from qpud.api import forecasts, sums, wire
+from qpud.api import forecasts, rehearsals, sums, wire
 from qpud.api.wire import moment
 from qpud.core import verbs
 from qpud.core.job import Job
 from qpud.core.policy import UNLIMITED_SECONDS, QueuePolicy
-from qpud.core.rehearsal import Rehearsal
 from qpud.core.report import Charges, Group, Report, ReportFilter, ReportRow
 from qpud.core.session import Session, idle_deadline
 
@@ -39,21 +38,9 @@ def session_fields(session: Session, idle_timeout: float) -> dict[str, object]:
         "expires_at": moment(session.expires_at),
         "closed_at": moment(session.closed_at),
         "close_reason": session.close_reason,
-        "rehearsal": session.rehearsal and rehearsal_view(session.rehearsal),
+        "rehearsal": session.rehearsal and rehearsals.view(session.rehearsal),
         "qos": session.qos,
     }
-
-
-def rehearsal_view(asked: Rehearsal) -> wire.RehearsalView:
-    """What a session rehearses."""
-    return wire.RehearsalView(
-        fault=asked.faults.text,
-        seed=asked.seed,
-        like=asked.like,
-        speed_up=asked.speed_up,
-        emulator=asked.emulator,
-        bond_dim=asked.bond_dim,
-    )
 
 
 def session_view(session: Session, idle_timeout: float) -> wire.SessionView:

@@ -12,13 +12,12 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from qpud.api.rehearsals import RehearsalAsk, RehearsalView, Seed
 from qpud.core.errors import BadRequest
 from qpud.core.job import JobState
-from qpud.core.rehearsal import Emulator
 from qpud.core.session import Hint
 
 Shots = Annotated[int, Meta(ge=1, le=2**31 - 1)]
-Seed = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Name = Annotated[str, Meta(max_length=255)]
 Whole = Annotated[int, Meta(ge=-(2**53), le=2**53)]
 """An integer that every JSON reader keeps exactly."""
@@ -51,36 +50,6 @@ def instant(day: str | None) -> float | None:
         return seconds(datetime.fromisoformat(day))
     except (ValueError, OverflowError):
         raise BadRequest(f"{day[:40]!r} is no time: write it as 2026-11-24 or 2026-11-24T10:00:00Z, UTC") from None
-
-
-class RehearsalAsk(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a session asks for its tests; refused where it could harm anybody.
-
-    `fault` is injected on emulators and simulated QPUs: "preempt:3,lose-shots:5%,delay:2s,error:0.1". With `seed` the
-    n-th job of the session draws the same shots as the n-th job of any session with that seed. On emulators: `like`
-    takes the place of a QPU, with its device spec, its noise and, with `speed_up`, its times; `emulator` chooses one,
-    product and random being mocks without physics; `bond_dim` bounds the tensor network. `resource` is where it will
-    be used, to be checked at once.
-    """
-
-    fault: Annotated[str, Meta(max_length=200)] | None = None
-    seed: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
-    like: Name | None = None
-    speed_up: Annotated[float, Meta(gt=0, le=1e6)] | None = None
-    emulator: Emulator | None = None
-    bond_dim: Annotated[int, Meta(ge=1, le=1024)] | None = None
-    resource: Name | None = None
-
-
-class RehearsalView(msgspec.Struct, frozen=True, kw_only=True):
-    """What a session rehearses."""
-
-    fault: str
-    seed: int | None
-    like: str
-    speed_up: float | None
-    emulator: str | None
-    bond_dim: int | None
 
 
 class SessionAsk(msgspec.Struct, frozen=True, kw_only=True):

@@ -78,7 +78,9 @@ class Checker:
 
     async def _verdict(self, program: Program, job: Job, spec: DeviceSpec) -> Verdict:
         if spec.max_runs is not None and job.shots > spec.max_runs:
-            sentence = f"{job.shots} shots exceed max_runs {spec.max_runs} of {self._name}'s device {spec.name}"
+            asked = self._context.rehearsal_of(job.session_id)
+            limiting = (asked.like if asked else "") or self._name
+            sentence = f"{job.shots} shots exceed max_runs {spec.max_runs} of {limiting}'s device {spec.name}"
             return Verdict(ok=False, sentence=sentence, spec_hash=spec.hash)
         if self._context.policy.resources[self._name].is_opaque:
             return Verdict(ok=True, sentence="", spec_hash=spec.hash)

@@ -27,11 +27,12 @@ from qpud.core.sequence import Facts, check_shots, check_variables, inspect, reg
 from qpud.core.session import Session
 from qpud.core.turns import CUTTING
 from qpud.core.verbs import JobRequest
-from qpud.drivers.base import DeviceSpec, Program
+from qpud.drivers.base import Program
 from qpud.service import admission, rehearsals
 from qpud.service.base import usable
 from qpud.service.held import HeldVerbs
 from qpud.service.payloads import payload_program
+from qpud.service.seeds import Seeds
 from qpud.store import jobs as sql
 from qpud.store import queries, releases
 from qpud.store.jobs import NewJob, canonical
@@ -80,8 +81,7 @@ class SubmitVerbs(HeldVerbs):
         self._foreseen: OrderedDict[str, _Known] = OrderedDict()
         # whose job it is, is checked: uuids need to be unlike, not secret, and the system's source costs 9 µs a call
         self._uid_bits = random.Random(secrets.randbits(256))  # noqa: S311
-        self._random = random.Random(secrets.randbits(128))  # noqa: S311  seeds of emulations, not secrets
-        self._seeded: dict[str, int] = {}  # jobs so far of the sessions that have a seed
+        self._seeds = Seeds(context)
 
     async def submit(
         self, who: Identity, session_ref: str | None, asks: list[JobRequest], key: str | None = None
@@ -168,7 +168,7 @@ class SubmitVerbs(HeldVerbs):
         began = self._context.pulse()
         accepted = [await self._accept(session, ask) for ask in asks]
         if session.rehearsal is not None:
-            await self._count_seeded(session)
+            await self._seeds.count(session)
         took = self._context.pulse() - began
         for one in accepted:
             one.seconds = took
@@ -179,11 +179,12 @@ class SubmitVerbs(HeldVerbs):
         resource = self.resource_name(ask.resource)
         check_texts(ask)
         program = self._program_for(session, resource, ask)
-        spec = self._spec_for(session, resource)
+        limiting = _limiting(session, resource)
+        spec = self._context.specs.get(limiting)
         if spec is None:  # the resource never told its device: checked when it does
             return Accepted(ask, program, resource, Reason.VALIDATING, None)
         if spec.max_runs is not None and shots > spec.max_runs:
-            raise Invalid(f"{shots} shots exceed max_runs {spec.max_runs} of {resource}'s device {spec.name}")
+            raise Invalid(f"{shots} shots exceed max_runs {spec.max_runs} of {limiting}'s device {spec.name}")
         if self.policy.resources[resource].is_opaque:
             return Accepted(ask, program, resource, Reason.NONE, spec.hash)
         verdict = await self._context.validator.within(self.policy.daemon.validation_wait, program, shots, spec)
@@ -192,10 +193,6 @@ class SubmitVerbs(HeldVerbs):
         if not verdict.ok:
             raise Invalid(verdict.sentence)
         return Accepted(ask, program, resource, Reason.NONE, spec.hash)
-
-    def _spec_for(self, session: Session, resource: str) -> DeviceSpec | None:
-        asked = session.rehearsal
-        return self._context.specs.get(asked.like if asked is not None and asked.like else resource)
 
     def _program_for(self, session: Session, resource: str, ask: JobRequest) -> Program:
         policy = self.policy.resources[resource]
@@ -303,26 +300,8 @@ class SubmitVerbs(HeldVerbs):
 
     def _with_seed(self, session: Session, one: Accepted, job: Job) -> NewJob:
         variables, tags = canonical(one.ask.variables), canonical(one.ask.tags)
-        seed = self._seed(session, one.ask)
+        seed = self._seeds.of(session, one.ask)
         return NewJob(job=job, variables=variables, tags=tags, seed=seed, check_seconds=one.seconds)
-
-    def _seed(self, session: Session, ask: JobRequest) -> int:
-        if isinstance(ask.seed, int):
-            return ask.seed
-        if session.rehearsal is None or session.rehearsal.seed is None:
-            return self._random.getrandbits(31)
-        number = self._seeded.get(session.id, 0)
-        self._seeded[session.id] = number + 1
-        return session_seed(session.rehearsal.seed, number)
-
-    async def _count_seeded(self, session: Session) -> None:
-        """Know how many jobs a session with a seed had, also before a restart."""
-        if session.rehearsal is None or session.rehearsal.seed is None or session.id in self._seeded:
-            return
-        open_ones = self._context.book.sessions
-        self._seeded = {known: number for known, number in self._seeded.items() if known in open_ones}
-        number = await queries.number_of_jobs(self._context.store, session.id)
-        self._seeded.setdefault(session.id, number)
 
     def _unstored(self, accepted: list[Accepted]) -> dict[str, str]:
         """Texts by hash of the sequences that may not be committed yet."""
@@ -371,9 +350,10 @@ def _promises(accepted: list[Accepted], jobs: list[Job]) -> dict[int, list[int]]
     return found
 
 
-def session_seed(seed: int, number: int) -> int:
-    """The seed of a session's job: the n-th job of each session with this seed has the same one."""
-    return int.from_bytes(hashlib.sha256(f"{seed} {number}".encode()).digest()[:4], "big") & LARGEST_SEED
+def _limiting(session: Session, resource: str) -> str:
+    """The resource whose device spec decides: the QPU whose place an emulator takes, if one does."""
+    asked = session.rehearsal
+    return asked.like if asked is not None and asked.like else resource
 
 
 def _inspected(text: str) -> _Known:

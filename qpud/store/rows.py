@@ -103,8 +103,9 @@ def batch_from(row: Row) -> Batch:
 
 def session_row(session: Session) -> tuple[Any, ...]:
     """The fields of a session in column order; what it rehearses is a JSON text."""
-    *fields, asked = msgspec.structs.astuple(session)
-    return (*fields, None if asked is None else msgspec.json.encode(asked).decode())
+    asked = session.rehearsal
+    text = None if asked is None else msgspec.json.encode(asked).decode()
+    return tuple({**msgspec.structs.asdict(session), "rehearsal": text}.values())
 
 
 def to_row(value: Job | Slice) -> tuple[Any, ...]:
