@@ -21,8 +21,9 @@ from qpud.site.slurmcommand import Answer, Commands
 
 log = logging.getLogger(__name__)
 
-PATIENCE_SECONDS = 5.0
-"""For one action: it waits for slurmctld's locks."""
+PATIENCE_SECONDS = 8.0
+"""For one action: it waits for slurmctld's locks. Without slurmdbd, slurmctld takes 5 s to refuse a change of a
+job that has shrunk: that must not look like a Slurm that is away."""
 PAUSE_SECONDS = 0.1
 """Between the beginnings of two actions at least."""
 LONGEST_COMMENT = 250
