@@ -269,7 +269,13 @@ class DaemonPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         ),
     ] = UNLIMITED_SECONDS
     session_idle_timeout: Annotated[
-        float, Key("A session without requests or jobs expires after this", unit=Unit.SECONDS, above=0, unlimited=True)
+        float,
+        Key(
+            "A session without requests or jobs expires after this; one that Slurm vouched for, with its job",
+            unit=Unit.SECONDS,
+            above=0,
+            unlimited=True,
+        ),
     ] = 3600.0
     session_max_lifetime: Annotated[
         float, Key("A session expires this long after its opening", unit=Unit.SECONDS, above=0, unlimited=True)

@@ -80,7 +80,7 @@ def lay(folder: Path, pyz: Path, worker_python: Path) -> tuple[Newcomer, Site]:
     site = a_site(newcomer, worker_python)
     hooks, pieces = folder / "etc/qpud/slurm-hooks.conf", folder / "usr/local/lib/qpud/slurm"
     text = hooks.read_text().replace("/run/qpud/qpud.sock", f"{site.folder}/qpud.sock")
-    text = text.replace("http://127.0.0.1:8006", site.url)
+    text = text.replace("http://127.0.0.1:8006", site.url).replace("PATIENCE=5", "PATIENCE=30")  # a busy machine
     text = text.replace("=/run/qpud-jobs", f"={folder}/jobs/$SLURMD_NODENAME")
     cache = f"SHIV_ROOT={folder}/out/cache.$(id -u)\nexport SHIV_ROOT\n"
     hooks.write_text(newcomer.here(text) + cache)
