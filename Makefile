@@ -11,7 +11,7 @@ UNIT := --ignore tests/api/test_bodies.py --ignore tests/api/test_server.py --ig
 	-m 'not worker and not pyz and not munge and not slurm and not prometheus and not client'
 
 .DEFAULT_GOAL := help
-.PHONY: run test check lint unit unit-core unit-rest bench pyz spank setup clean help
+.PHONY: run test cudaq check lint unit unit-core unit-rest bench pyz spank setup clean help
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -21,6 +21,9 @@ run: setup pyz ## set everything up, then the main job end to end: two queues sh
 
 test: setup lint pyz ## set everything up, then format, lint, types, walls and every test
 	@$(DEV) -m pytest
+
+cudaq: setup pyz ## CUDA-Q from PyPI (0.5 GB) against the zipapp; `make test` does it too
+	@$(DEV) -m pytest tests/conformance/test_cudaq.py
 
 check: .venv/dev/.ready ## the fast part, for every save: format, lint, types, walls, unit tests
 	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target lint unit

@@ -18,7 +18,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 FOLDER = Path(os.environ.get("QPUD_CLIENT_VENVS", ROOT / ".venv" / "clients"))
-CLIENTS = ("qrmi", "qiskit", "myqlm", "pasqal_cloud", "pulser_pasqal")
+CLIENTS = ("qrmi", "qiskit", "myqlm", "pasqal_cloud", "pulser_pasqal", "cudaq")
 SYSTEM_PYTHON = "/usr/bin/python3"
 INSTALL_SECONDS = 900
 
