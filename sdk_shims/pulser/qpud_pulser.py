@@ -13,6 +13,7 @@ import json
 import os
 import re
 import sys
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -37,11 +38,16 @@ from pulser.devices import Device
 from pulser.json.abstract_repr.deserializer import deserialize_device
 
 WAIT_SECONDS = 60  # how long one request is held for an answer to arrive
+PACE_SECONDS = 1  # before asking again what is not ready
 ENDED = {"DONE", "CANCELED", "ERROR"}
 
 
 class QpudError(Exception):
     """What qpud refused, in its own sentence."""
+
+
+class QpudNotReady(QpudError):
+    """What qpud cannot answer yet: a daemon that has just started does not know its devices."""
 
 
 class QpudUnreachable(QpudError):
@@ -63,8 +69,8 @@ class Place(NamedTuple):
     @property
     def is_promised(self) -> bool:
         """Whether somebody asked for just this resource or daemon, so that an emulator in its place would deceive."""
-        asked_for_qpu = self.qpu and ".ini, line" not in self.qpu_by and not self.qpu.upper().startswith("EMU_")
-        return bool(asked_for_qpu or (self.url and ".ini, line" not in self.url_by))
+        asked_for_qpu = self.qpu and not _in_user_file(self.qpu_by) and not self.qpu.upper().startswith("EMU_")
+        return bool(asked_for_qpu or (self.url and not _in_user_file(self.url_by)))
 
 
 def choose(qpu: str | None = None, url: str | None = None) -> Place:
@@ -79,7 +85,7 @@ def choose(qpu: str | None = None, url: str | None = None) -> Place:
     section = name if (name, "url") in settings else "default"
     places = [(url, "argument url"), (env.get("QPUD_URL"), "QPUD_URL"), settings.get((section, "url"), ("", ""))]
     at, at_by = next(((one, by) for one, by in places if one), ("", ""))
-    token_file = settings.get((section, "token_file"), ("", ""))[0] if ".ini, line" in at_by else ""
+    token_file = settings.get((section, "token_file"), ("", ""))[0] if _in_user_file(at_by) else ""
     return Place(name, name_by, at.rstrip("/"), at_by, token_file)
 
 
@@ -90,6 +96,10 @@ def _first(text: str, separator: str) -> str:
 def _user_file() -> Path:
     folder = Path(os.environ.get("XDG_CONFIG_HOME", ""))
     return (folder if folder.is_absolute() else Path(os.environ.get("HOME", "/")) / ".config") / "qpud.ini"
+
+
+def _in_user_file(source: str) -> bool:
+    return source.startswith(f"{_user_file()}, line ")
 
 
 def _user_settings() -> dict[tuple[str, str], tuple[str, str]]:
@@ -218,7 +228,7 @@ class QpudConnection(RemoteConnection):
         if not self._url:
             raise QpudUnreachable("QPUD_URL is not set: start the script with `qpud run --qpu=NAME -- python …`")
         self._token = token or _session_token(place)
-        if not self._token and ".ini, line" in place.url_by:
+        if not self._token and _in_user_file(place.url_by):
             raise QpudUnreachable(
                 f"{place.url_by} names a daemon, but there is no token: `qpud run -- python …` has one"
             )
@@ -343,7 +353,14 @@ class QpudConnection(RemoteConnection):
     # -- HTTP
 
     def _get(self, path: str) -> Any:
-        return self._request("GET", path)
+        deadline = time.monotonic() + WAIT_SECONDS
+        while True:
+            try:
+                return self._request("GET", path)
+            except QpudNotReady:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(PACE_SECONDS)
 
     def _post(self, path: str, body: object) -> dict[str, Any]:
         """With a key, so that a repeated one arrives once."""
@@ -359,7 +376,7 @@ class QpudConnection(RemoteConnection):
             with build_opener(ProxyHandler({}), _NoRedirect).open(request, timeout=WAIT_SECONDS + 30) as answer:
                 return json.load(answer)
         except HTTPError as refused:
-            raise QpudError(_sentence(refused)) from None
+            raise (QpudNotReady if refused.code == 503 else QpudError)(_sentence(refused)) from None
         except URLError as gone:
             if data and isinstance(gone.reason, (BrokenPipeError, ConnectionResetError)):
                 self._check_size(len(data))

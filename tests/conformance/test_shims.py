@@ -58,6 +58,7 @@ def run_on(site: Site, env: dict[str, str], qpu: str, *command: Any) -> str:
     ("client", "script", "said"),
     [
         ("qiskit", "qiskit/sampler.py", "detuning ends at +22 rad/µs: 10011 in "),
+        ("cudaq", "cudaq/ahs.py", "11001 in "),
         ("myqlm", "myqlm/fresnel.py", "111 in "),
         ("pasqal_cloud", "cloud/batch.py", "111 in "),
     ],
