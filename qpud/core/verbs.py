@@ -218,7 +218,10 @@ class Forecast(msgspec.Struct, frozen=True, gc=False):
 
 
 class QueueEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One unfinished job in the order in which the scheduler would take it. Others' jobs show no name."""
+    """One unfinished job in the order in which the scheduler would take it. Others' jobs show no name.
+
+    `reason` is why it waits now, `job.reason` only what is stored.
+    """
 
     position: int  # 0 has the resource
     job: Job

@@ -177,17 +177,17 @@ class JobVerbs(EndingVerbs):
         return ordered[:_LONGEST_QUEUE]
 
     def _entry(self, who: Identity, position: int, job: Job, forecast: verbs.Forecast | None) -> verbs.QueueEntry:
-        shown = self._explained(job)
+        shown, word = job, explain.reason(job, self._context.book, self._context.clock())
         if not who.may_see(job.user_id):
-            shown = msgspec.structs.replace(shown, name=None, uid="", session_id="", sequence_hash="")
+            shown = msgspec.structs.replace(job, name=None, uid="", session_id="", sequence_hash="")
         waited = (job.started_at or self._context.clock()) - job.submitted_at
         return verbs.QueueEntry(
             position=position,
             job=shown,
             tier=self._tier(job),
             user=self._context.names(job.user_id),
-            reason=shown.reason,
-            explanation=self._explanation(job, shown.reason),
+            reason=word,
+            explanation=self._explanation(job, word),
             waited_seconds=waited,
             forecast=forecast,
         )

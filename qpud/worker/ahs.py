@@ -1,29 +1,28 @@
 """AHS programs (the shape of CUDA-Q and Braket) as Pulser sequences.
 
-Numbers may be strings of 8 decimals in SI units (CUDA-Q), so times have a grain of 10 ns and places one of 10 nm.
-As Warden converts them: µm = 1e6 · m, rad/µs = 1e-6 · rad/s, phases change sign, a phase that varies becomes a
-detuning (δ + dφ/dt), atoms are q0, q1 … in the order of the filled sites. An AHS program does not say for which
-Rydberg level it was written: it runs with the level of the device.
+    H/ħ = Σ Ω/2 (exp(iφ)|g><r| + h.c.) - Σ (Δ + Δ_local h_k) n_k + Σ C6/r⁶ n_j n_k
+
+Units become µm and rad/µs; Pulser's phase has the other sign; a phase that turns is a detuning (as in
+Pulse.ArbitraryPhase); atoms are q0, q1 … in the order of the filled sites. CUDA-Q's numbers are strings with a grain
+of 10 ns and 10 nm. Sources: facts/CONTRACTS.md §6, CUDA-Q's AnalogHamiltonian.h, Braket's braket.ir.ahs.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
 import warnings
-from typing import Any, NamedTuple
+from typing import Any
 
-from pulser import Pulse, Register, Sequence
-from pulser.waveforms import CompositeWaveform, ConstantWaveform, RampWaveform, Waveform
+from pulser import Pulse, Sequence
+from pulser.waveforms import Waveform
 
+from qpud.worker import ahs_local, ahs_register
+from qpud.worker.ahs_series import Point, Series, join, number
 from qpud.worker.sentences import Refusal
 
-
-class Point(NamedTuple):
-    """A corner of a piecewise linear drive: ns since the start, and the value in the unit Pulser wants."""
-
-    time: int
-    value: float
+BRAKET_HEADER = "braket.ir.ahs.program"
+BRAKET_LEVEL = 70  # Aquila's, the only machine for which Braket has such programs
+CHANNEL = "global"
 
 
 def is_ahs(document: Any) -> bool:
@@ -35,136 +34,109 @@ def convert(document: dict[str, Any], device: Any) -> Sequence:
     """The program as a measured sequence on a device.
 
     Args:
-        document: The decoded program.
+        document: The decoded program. Its `rydberg_level`, if it has one, is that for which its distances were chosen.
         device: A Pulser device with a global Rydberg channel.
 
     Raises:
-        Refusal: The program uses what cannot be converted, or is incomplete.
+        Refusal: The program uses what the device cannot do, would mean other physics there, or is incomplete.
     """
     try:
-        hamiltonian, sites = document["hamiltonian"], document["setup"]["ahs_register"]
-        drive = _single_drive(hamiltonian)
-        pulse = _pulse(drive, _clock_period(device))
-    except (KeyError, IndexError, TypeError, AttributeError) as wrong:
+        return _convert(document, device)
+    except (KeyError, IndexError, TypeError, AttributeError, StopIteration) as wrong:
         raise Refusal(f"the AHS program is incomplete or malformed ({type(wrong).__name__}: {wrong})") from None
-    sequence = Sequence(register(sites, device), device)
-    sequence.declare_channel("global", _channel(device))
-    sequence.add(pulse, "global")
+
+
+def _convert(document: dict[str, Any], device: Any) -> Sequence:
+    hamiltonian, sites = document["hamiltonian"], document["setup"]["ahs_register"]
+    drive = _single_drive(hamiltonian)
+    local = ahs_local.single(hamiltonian, sites)
+    if sum(map(int, sites["filling"])) > 1:
+        _check_level(document, device)
+    sequence = Sequence(ahs_register.register(sites, device), device)
+    sequence.declare_channel(CHANNEL, _channel(device))
+    detuning = _add_drive(sequence, drive, local)
+    if local:
+        ahs_local.add(sequence, local, detuning.end)
     sequence.measure("ground-rydberg")
     return sequence
 
 
-def register(sites: dict[str, Any], device: Any) -> Register:
-    """The filled sites in order as a register that the device takes: µm, centred unless on a calibrated layout."""
-    filled = [site for site, filling in zip(sites["sites"], sites["filling"], strict=True) if int(filling)]
-    places = [(_number(x) * 1e6, _number(y) * 1e6) for x, y in filled]
-    if not places:
-        raise Refusal("the register of the AHS program is empty")
-    if device.requires_layout and not device.accepts_new_layouts:
-        return _on_calibrated_layout(places, device)
-    free = Register.from_coordinates(places, center=True, prefix="q")
-    return free.with_automatic_layout(device) if device.requires_layout else free
+def _check_level(document: dict[str, Any], device: Any) -> None:
+    """Distances chosen for another Rydberg level mean other interactions; without a word it is the device's own."""
+    header = document.get("braketSchemaHeader") or {}
+    told = document.get("rydberg_level", BRAKET_LEVEL if header.get("name") == BRAKET_HEADER else None)
+    if told is not None and number(told) != device.rydberg_level:
+        raise Refusal(
+            f"the AHS program is written for Rydberg level {str(told)[:40]}, {device.name} works at level "
+            f"{device.rydberg_level} (C6 = {device.interaction_coeff:.0f} rad/µs µm⁶): the same distances would mean "
+            "other physics"
+        )
 
 
-def _on_calibrated_layout(places: list[tuple[float, float]], device: Any) -> Register:
-    names = [f"q{number}" for number in range(len(places))]
-    for layout in device.calibrated_register_layouts.values():
-        try:
-            traps = layout.get_traps_from_coordinates(*places)
-        except ValueError:
-            continue
-        return layout.define_register(*traps, qubit_ids=names)
-    raise Refusal(f"the sites of the AHS program are not on a calibrated layout of {device.name}")
-
-
-def _single_drive(hamiltonian: dict[str, Any]) -> dict[str, Any]:
+def _single_drive(hamiltonian: dict[str, Any]) -> dict[str, Series]:
     drives = hamiltonian["drivingFields"]
     if len(drives) != 1:
         raise Refusal(f"the AHS program has {len(drives)} driving fields, exactly one is supported")
-    if hamiltonian.get("localDetuning") or hamiltonian.get("shiftingFields"):
-        raise Refusal("the AHS program has a local detuning, which is not supported yet")
     for name in ("amplitude", "detuning", "phase"):
         if (pattern := drives[0][name].get("pattern", "uniform")) != "uniform":
             raise Refusal(f"the {name} of the AHS program has the pattern {str(pattern)[:40]!r}, only 'uniform' works")
-    drive: dict[str, Any] = drives[0]
-    return drive
+    scales = {"amplitude": 1e-6, "detuning": 1e-6, "phase": -1.0}
+    return {name: Series.read(name, drives[0][name], scale) for name, scale in scales.items()}
 
 
-def _pulse(drive: dict[str, Any], clock_period: int) -> Pulse:
-    amplitude, detuning = _points(drive, "amplitude", 1e-6), _points(drive, "detuning", 1e-6)
-    phase = _points(drive, "phase", -1.0)
-    ends = {points[-1].time for points in (amplitude, detuning, phase)}
+def _add_drive(sequence: Sequence, drive: dict[str, Series], local: ahs_local.Local | None) -> Series:
+    """Add one pulse for each stretch without a jump of the phase; gives the detuning as it was programmed."""
+    amplitude, detuning, phase = drive["amplitude"], drive["detuning"], drive["phase"]
+    ends = sorted({series.end for series in (*drive.values(), *([local.magnitude] if local else []))})
     if len(ends) != 1:
-        raise Refusal(f"the series of the AHS program end at different times: {sorted(ends)} ns")
-    end = ends.pop()
-    rest = -end % clock_period  # padded with the drive off: the device counts in whole clock periods
-    shifted = _with_slope_of(phase, detuning)
+        raise Refusal(f"the series of the AHS program end at different times: {ends} ns")
+    if local:
+        detuning = detuning.plus(local.common)
+    channel = sequence.declared_channels[CHANNEL]
+    cuts = [0, *_jumps(phase, channel, sequence.device.name), ends[0]]
+    for start, stop in itertools.pairwise(cuts):
+        rest = -stop % channel.clock_period if stop == ends[0] else 0
+        sequence.add(_pulse(amplitude, detuning, phase, (start, stop, rest)), CHANNEL, protocol="no-delay")
+    return detuning
+
+
+def _jumps(phase: Series, channel: Any, device: str) -> list[int]:
+    """When the phase jumps, in ns. Refuses jumps that the device needs time for, or that fall between its ticks."""
+    jumps = phase.jumps()
+    if jumps and channel.phase_jump_time:
+        raise Refusal(
+            f"the phase of the AHS program jumps at {jumps[0]} ns, for which {device} needs {channel.phase_jump_time} "
+            "ns: let it turn instead"
+        )
+    if odd := [jump for jump in jumps if jump % channel.clock_period]:
+        raise Refusal(
+            f"the phase of the AHS program jumps at {odd[0]} ns, {device} counts in steps of {channel.clock_period} ns"
+        )
+    return jumps
+
+
+def _pulse(amplitude: Series, detuning: Series, phase: Series, span: tuple[int, int, int]) -> Pulse:
+    """One stretch, from start to stop in ns; padded by `rest` ns with the drive off, to whole clock periods."""
+    start, stop, rest = span
+    turning = _turned(detuning, phase, start, stop)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return Pulse(_waveform(amplitude, rest, 0.0), _waveform(shifted, rest, shifted[-1].value), phase[0].value)
+        drive: Waveform = join(amplitude.between(start, stop), rest, 0.0)
+        shifted = join(turning, rest, turning[-1].value)
+        return Pulse(drive, shifted, phase.at(start, after=True))
 
 
-def _points(drive: dict[str, Any], name: str, scale: float) -> list[Point]:
-    series = drive[name]["time_series"]
-    times = [round(_number(time) * 1e9) for time in series["times"]]
-    values = [_number(value) * scale for value in series["values"]]
-    if len(times) != len(values) or len(times) < 2:
-        raise Refusal(f"the {name} of the AHS program has {len(times)} times and {len(values)} values")
-    if times[0] != 0 or times != sorted(times):
-        raise Refusal(f"the times of the {name} of the AHS program must rise from 0")
-    return [Point(time, value) for time, value in zip(times, values, strict=True)]
-
-
-def _with_slope_of(phase: list[Point], detuning: list[Point]) -> list[Point]:
-    """Detuning minus the phase's slope (in Pulser's sign): a turning phase is a detuning (Pulse.ArbitraryPhase)."""
-    if all(point.value == phase[0].value for point in phase):
-        return detuning
-    _refuse_jumps(phase)
-    times = sorted({point.time for point in (*phase, *detuning)})
+def _turned(detuning: Series, phase: Series, start: int, stop: int) -> list[Point]:
+    """Detuning minus the phase's slope (in Pulser's sign): a turning phase is a detuning."""
+    times = sorted({start, stop, *(p.time for p in (*phase.points, *detuning.points) if start < p.time < stop)})
     turned = []
-    for start, stop in itertools.pairwise(times):
-        slope = (_value(phase, stop) - _value(phase, start)) / (stop - start) * 1e3  # rad/ns to rad/µs
+    for left, right in itertools.pairwise(times):
+        slope = (phase.at(right) - phase.at(left, after=True)) / (right - left) * 1e3  # rad/ns to rad/µs
         turned += [
-            Point(start, _value(detuning, start, after=True) - slope),
-            Point(stop, _value(detuning, stop) - slope),
+            Point(left, detuning.at(left, after=True) - slope),
+            Point(right, detuning.at(right) - slope),
         ]
     return turned
-
-
-def _refuse_jumps(phase: list[Point]) -> None:
-    for before, after in itertools.pairwise(phase):
-        if before.time == after.time and before.value != after.value:
-            raise Refusal(f"the phase of the AHS program jumps at {after.time} ns, which is not supported yet")
-
-
-def _value(points: list[Point], time: int, *, after: bool = False) -> float:
-    """The interpolated value; at a jump the one before it, or the one after."""
-    here = [point.value for point in points if point.time == time]
-    if here:
-        return here[-1] if after else here[0]
-    left = max(point for point in points if point.time < time)
-    right = min(point for point in points if point.time > time)
-    return left.value + (right.value - left.value) * (time - left.time) / (right.time - left.time)
-
-
-def _waveform(points: list[Point], rest: int, rest_value: float) -> Waveform:
-    """Ramps and constants from corner to corner, then `rest` ns of a constant."""
-    parts = [
-        _segment(stop.time - start.time, start.value, stop.value)
-        for start, stop in itertools.pairwise(points)
-        if stop.time > start.time
-    ]
-    if rest:
-        parts.append(ConstantWaveform(rest, rest_value))
-    if not parts:
-        raise Refusal("the AHS program lasts 0 ns")
-    return parts[0] if len(parts) == 1 else CompositeWaveform(*parts)
-
-
-def _segment(duration: int, start: float, stop: float) -> Waveform:
-    if start == stop or duration == 1:
-        return ConstantWaveform(duration, (start + stop) / 2)
-    return RampWaveform(duration, start, stop)
 
 
 def _channel(device: Any) -> str:
@@ -172,17 +144,3 @@ def _channel(device: Any) -> str:
         if channel.basis == "ground-rydberg" and channel.addressing == "Global":
             return str(name)
     raise Refusal(f"{device.name} has no global Rydberg channel, which AHS programs need")
-
-
-def _clock_period(device: Any) -> int:
-    return int(device.channels[_channel(device)].clock_period)
-
-
-def _number(value: Any) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise Refusal(f"the AHS program has {str(value)[:40]!r} where a number is needed") from None
-    if not math.isfinite(number):
-        raise Refusal(f"the AHS program has {value!r} where a finite number is needed")
-    return number

@@ -186,7 +186,7 @@ async def test_an_ahs_program_is_built_on_whole_clock_periods(workers: Workers) 
 @pytest.mark.parametrize(
     ("what", "words"),
     [
-        (ahs([(0, 0)], [(0, 1.0), (1, 1.0)], [(0, 0.0), (1, 0.0)], localDetuning=[{}]), "local detuning"),
+        (ahs([(0, 0)], [(0, 1.0), (1, 1.0)], [(0, 0.0), (1, 0.0)], localDetuning=[{}]), "magnitude"),
         (ahs([(0, 0)], [(0, 1.0), (1, 1.0)], [(0, 0.0), (1, 0.0)], drivingFields=[]), "0 driving fields"),
         (ahs([(0, 0)], [(0, 1.0), (1, 1.0)], [(0, 0.0), (2, 0.0)]), "end at different times"),
         (
