@@ -57,28 +57,28 @@ async def public_specs(parts: Parts, _request: Request) -> Response:
 async def all_specs(parts: Parts, request: Request) -> Response:
     """The specs of all devices, as JSON texts by device type."""
     parts.caller(request)
-    return Json(Envelope(data={one.device_type: one.specs for one in await _all_specs(parts)}))
+    session = parts.session_ref(request)
+    return Json(Envelope(data={one.device_type: one.specs for one in await _all_specs(parts, session)}))
 
 
 async def one_spec(parts: Parts, request: Request) -> Response:
     """The spec of one device."""
     parts.caller(request)
     name = await resource_of(parts, request, request.path_params["device"], None)
-    spec = await parts.service.spec(name)  # waits for a first one; its absence is told
+    spec = await parts.service.spec(name, parts.session_ref(request))  # waits for a first one; its absence is told
     return Json(Envelope(data=DeviceSpecs(device_type(parts.service.policy, name), spec.text)))
 
 
-async def _all_specs(parts: Parts) -> list[DeviceSpecs]:
+async def _all_specs(parts: Parts, session: str | None = None) -> list[DeviceSpecs]:
     """Those that are known, or come soon as just after a start; a device that is down keeps nobody waiting."""
-    asked = [
-        _spec(parts, view.name) for view in await parts.service.resources() if view.spec_hash or view.state == "up"
-    ]
+    views = await parts.service.resources()
+    asked = [_spec(parts, view.name, session) for view in views if view.spec_hash or view.state == "up"]
     return [found for found in await asyncio.gather(*asked) if found is not None]
 
 
-async def _spec(parts: Parts, name: str) -> DeviceSpecs | None:
+async def _spec(parts: Parts, name: str, session: str | None) -> DeviceSpecs | None:
     try:
-        spec = await parts.service.spec(name)
+        spec = await parts.service.spec(name, session)
     except Unavailable:
         return None
     return DeviceSpecs(device_type(parts.service.policy, name), spec.text)

@@ -60,7 +60,8 @@ class BatchLooks(JobVerbs):
     async def job_details(self, jobs: list[Job]) -> tuple[dict[int, dict[str, object]], dict[int, str]]:
         """Variables and final sentences of jobs, by id, of those that have any."""
         store = self._context.store
-        return await search.job_variables(store, jobs), await search.job_messages(store, jobs)
+        told = [job for job in jobs if self._veil(job) is None]
+        return await search.job_variables(store, jobs), await search.job_messages(store, told)
 
     # -- parts
     async def _batch(self, who: Identity, ref: str) -> Batch:
@@ -102,7 +103,7 @@ class BatchLooks(JobVerbs):
         return [] if job is None else [job]
 
     def _current(self, job: Job) -> Job:
-        return self._explained(self._context.book.jobs.get(job.id, job))
+        return self._explained(self._as_seen(self._context.book.jobs.get(job.id, job)))
 
     async def _text_of(self, batch: Batch) -> str | None:
         if batch.sequence_hash is None:
