@@ -15,6 +15,7 @@ import socket
 import sys
 import tempfile
 import warnings
+from collections.abc import Callable
 
 from qpud.worker.wire import Lines, Message, Pipes
 
@@ -43,15 +44,18 @@ def main_on_node(settings: str) -> None:
     os.dup2(2, 1)
     place = {"slurm_job": os.environ.get("SLURM_JOB_ID", ""), "node": os.environ.get("SLURMD_NODENAME", "")}
     daemon.send({"started": place})
-    os.environ["MPLCONFIGDIR"] = tempfile.mkdtemp(prefix="qpud-worker-")
-    _run(daemon, settings)
+    folder = os.environ["MPLCONFIGDIR"] = tempfile.mkdtemp(prefix="qpud-worker-")
+    # removed as soon as matplotlib has looked at it: Slurm ends workers by SIGKILL
+    _run(daemon, settings, lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
-def _run(daemon: Lines, settings: str) -> None:
+def _run(daemon: Lines, settings: str, loaded: Callable[[], None] = lambda: None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the daemon's to handle
     warnings.simplefilter("ignore")
     try:
-        daemon.send({"ready": _preload()})
+        versions = _preload()
+        loaded()
+        daemon.send({"ready": versions})
         _serve(daemon, json.loads(settings))
     except ImportError as missing:
         daemon.send({"failed": _missing(missing)})
