@@ -18,7 +18,7 @@ from qpud.cli.output import note
 from qpud.cli.run import own_batch_job, ticket_of
 from qpud.cli.sdks import SDKS, of
 from qpud.cli.serve import Verbs
-from qpud.cli.submit import add_session_options, open_session, session_terms
+from qpud.cli.submit import add_rehearsal_options, add_session_options, open_session, session_terms
 from qpud.cli.tables import clock, fields
 
 HIDDEN = "<token>"
@@ -37,6 +37,8 @@ def add(verbs: Verbs, reach: argparse.ArgumentParser) -> None:
     parser.add_argument("--qpu", metavar="NAME[,NAME]", help=f"the resources ({QPU_DEFAULTS})")
     parser.add_argument("--shell", action="store_true", help="print exports to eval, with the token")
     add_session_options(parser)
+    add_rehearsal_options(parser)
+    parser.add_argument("--seed", type=int, metavar="N", help="the same counts again, on an emulator of one version")
     parser.set_defaults(verb=with_client(print_environment))
 
 
@@ -55,9 +57,10 @@ def print_environment(client: Client, args: argparse.Namespace) -> int:
 
 def _print_opened(client: Client, args: argparse.Namespace, ticket: Ticket) -> None:
     session: dict[str, Any] | None = None
-    if not client.token or session_terms(args):
+    terms = session_terms(args, next(iter(ticket.resources)))
+    if not client.token or terms:
         named = ticket._replace(batch_job=own_batch_job("env"))
-        session = open_session(client, **session_terms(args), slurm_job_id=named.batch_job)
+        session = open_session(client, **terms, slurm_job_id=named.batch_job)
         ticket = named._replace(token=session.pop("token"))
     note(_lifetime(session))
     if args.shell:
