@@ -11,7 +11,9 @@ import pytest
 from qpud.core import verbs
 from qpud.core.batch import BatchEnd
 from qpud.core.errors import BadRequest, Conflict, Forbidden, Invalid, NotFound
+from qpud.core.faults import parse
 from qpud.core.job import JobState
+from qpud.core.rehearsal import Rehearsal
 from qpud.core.session import Session
 from qpud.core.verbs import BatchFilter, JobRequest, OpenBatch
 from tests.daemon.builders import ALICE, BOB, CANCELED, DONE, ROOT, SEQUENCE, Site, a_life, a_policy, a_site, until
@@ -49,6 +51,16 @@ async def test_others_jobs_run_while_a_batch_is_open(tmp_path: Path) -> None:
         await site.ended(*batch.jobs)
         other = await site.submit(await site.session(BOB), who=BOB)
         assert (await site.end(other)).state is DONE
+
+
+async def test_a_batch_ends_when_a_delay_that_its_session_asked_for_is_over(tmp_path: Path) -> None:
+    async with a_site(tmp_path) as site:
+        session = await site.session(rehearsal=Rehearsal(faults=parse("delay:60s")))
+        batch = await a_batch(site, session, JOB, is_open=False)
+        await until(lambda: batch.jobs[0].id not in site.book.jobs)
+        assert (await site.service.get_batch(ALICE, batch.batch.id)).state is RUNNING
+        site.clock.forward(60)
+        assert (await site.service.get_batch(ALICE, batch.batch.id)).state is DONE
 
 
 async def test_a_batch_closed_with_one_job_has_its_uuid(tmp_path: Path) -> None:
