@@ -33,8 +33,10 @@ from qpud.config.rule import load_rule
 from qpud.context import Context
 from qpud.core.book import Book
 from qpud.core.errors import QpudError
-from qpud.core.policy import AuthType, DaemonPolicy, Policy, ResourcePolicy, UnixListen
+from qpud.core.policy import DaemonPolicy, Policy
+from qpud.core.resource import ResourcePolicy
 from qpud.core.tally import day_start
+from qpud.core.terms import AuthType, UnixListen
 from qpud.core.usage import last_reset, of_account, of_member, of_user
 from qpud.drivers.base import Driver
 from qpud.drivers.registry import DriverMissing, make_driver

@@ -22,8 +22,9 @@ from starlette.requests import HTTPConnection
 
 from qpud.core.errors import QpudError, Unauthenticated
 from qpud.core.identity import Identity, Proof
-from qpud.core.policy import AuthType, Policy
+from qpud.core.policy import Policy
 from qpud.core.session import TOKEN_PREFIX
+from qpud.core.terms import AuthType
 
 SESSION_HEADER = "x-warden-session"
 MUNGE_HEADER = "x-munge-cred"

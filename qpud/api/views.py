@@ -10,9 +10,10 @@ from qpud.api import forecasts, rehearsals, sums, wire
 from qpud.api.wire import moment
 from qpud.core import verbs
 from qpud.core.job import Job
-from qpud.core.policy import UNLIMITED_SECONDS, QueuePolicy
+from qpud.core.policy import QueuePolicy
 from qpud.core.report import Charges, Group, Report, ReportFilter, ReportRow
 from qpud.core.session import Session, idle_deadline
+from qpud.core.terms import UNLIMITED_SECONDS
 
 Names = Callable[[int], str]
 

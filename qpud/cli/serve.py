@@ -80,7 +80,7 @@ def _sped_up(policy: Policy, factor: float) -> Policy:
     """Let every simulated QPU run faster than real."""
     from msgspec.structs import replace
 
-    from qpud.core.policy import DriverKind
+    from qpud.core.terms import DriverKind
 
     resources = {
         name: replace(one, speed_up=factor) if one.driver is DriverKind.SIMULATED else one

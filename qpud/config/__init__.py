@@ -1,7 +1,7 @@
 """The policy file: read, checked and shown. Everything public is importable from here.
 
 ini       lines → sections of key and value, with line numbers
-keys      the keys of a section, derived from the fields of core/policy.py
+keys      the keys of a section, derived from the fields of core/policy.py and resource.py
 values    texts ⇄ durations, sizes, addresses
 read      sections → Policy, or ConfigError with every mistake
 mistakes  what is wrong and where, and the nearest valid name

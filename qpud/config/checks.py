@@ -11,17 +11,10 @@ from qpud.config.mistakes import Findings, nearest, without_password
 from qpud.config.rule import load_rule
 from qpud.config.values import is_loopback, write_duration, write_listen
 from qpud.core.errors import Invalid
-from qpud.core.policy import (
-    AuthType,
-    DriverKind,
-    Launcher,
-    OpenSessions,
-    Policy,
-    ResourcePolicy,
-    TcpListen,
-    UnixListen,
-)
+from qpud.core.policy import Policy
+from qpud.core.resource import ResourcePolicy
 from qpud.core.schedulers import BUILT_IN
+from qpud.core.terms import AuthType, DriverKind, Launcher, OpenSessions, TcpListen, UnixListen
 
 _OF_SLURM = {
     "LauncherOptions": "launcher_options",

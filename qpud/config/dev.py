@@ -9,7 +9,8 @@ import msgspec
 
 from qpud.config.mistakes import ConfigError, Mistake
 from qpud.config.values import SOCKET_PATH_BYTES
-from qpud.core.policy import Policy, TcpListen, UnixListen, default_policy
+from qpud.core.policy import Policy, default_policy
+from qpud.core.terms import TcpListen, UnixListen
 from qpud.site.peer import user_name
 
 

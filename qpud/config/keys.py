@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from qpud.config import values
-from qpud.core.policy import UNLIMITED_SECONDS, DriverKind, Key, TcpListen, Unit, UnixListen
+from qpud.core.terms import UNLIMITED_SECONDS, DriverKind, Key, TcpListen, Unit, UnixListen
 
 LONGEST_SECONDS = 365 * 86400.0
 """Longest duration of a key that cannot be UNLIMITED and sets no bound of its own."""

@@ -17,12 +17,12 @@ from qpud.core.policy import (
     DEFAULT_RESOURCES,
     AccountPolicy,
     DaemonPolicy,
-    DriverKind,
     Policy,
     QueuePolicy,
-    ResourcePolicy,
     UserPolicy,
 )
+from qpud.core.resource import ResourcePolicy
+from qpud.core.terms import DriverKind
 
 LARGEST_FILE = 1 << 20
 """Bytes of the largest policy file that is read."""

@@ -8,7 +8,8 @@ import msgspec
 
 from qpud.config.keys import settings
 from qpud.config.show import sections_of, written_settings
-from qpud.core.policy import Policy, ResourcePolicy
+from qpud.core.policy import Policy
+from qpud.core.resource import ResourcePolicy
 
 S = TypeVar("S", bound=msgspec.Struct)
 

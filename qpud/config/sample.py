@@ -13,7 +13,9 @@ from pathlib import Path
 import msgspec
 
 from qpud.config.show import sections_of, written_settings
-from qpud.core.policy import AccountPolicy, DriverKind, Policy, QrmiType, ResourcePolicy, UserPolicy, default_policy
+from qpud.core.policy import AccountPolicy, Policy, UserPolicy, default_policy
+from qpud.core.resource import ResourcePolicy
+from qpud.core.terms import DriverKind, QrmiType
 
 _INTRODUCTION = """\
 # qpud.conf: the policy of qpud, the scheduler between Slurm and a quantum processor.

@@ -9,7 +9,8 @@ import msgspec
 from qpud.config.checks import warnings
 from qpud.config.keys import Setting, settings
 from qpud.config.mistakes import without_password
-from qpud.core.policy import Policy, ResourcePolicy
+from qpud.core.policy import Policy
+from qpud.core.resource import ResourcePolicy
 
 
 def render(policy: Policy) -> str:

@@ -13,7 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
-from qpud.core.policy import UNLIMITED_SECONDS, Listen, TcpListen, UnixListen
+from qpud.core.terms import UNLIMITED_SECONDS, Listen, TcpListen, UnixListen
 
 DURATION_FORM = "seconds (30, 0.2), MM:SS, H:MM:SS or D-HH[:MM[:SS]]"
 SIZE_FORM = "bytes, or a number with K, M, G or T"

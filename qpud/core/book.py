@@ -20,9 +20,10 @@ from qpud.core.load import Load
 from qpud.core.order import Order, Rule
 from qpud.core.pace import Pace
 from qpud.core.plan import Rank, may_run, rank, tier
-from qpud.core.policy import Policy, ResourcePolicy
+from qpud.core.policy import Policy
 from qpud.core.queue import PendingQueue
 from qpud.core.reservations import Outlook, Reservation
+from qpud.core.resource import ResourcePolicy
 from qpud.core.schedulers import make_order
 from qpud.core.session import Hint, Session
 from qpud.core.slices import Slice

@@ -26,9 +26,10 @@ from qpud.core.line import NOTHING, Work
 from qpud.core.order import Ask, Newcomers, SessionOf, ShareRow
 from qpud.core.pick import pick
 from qpud.core.plan import tier
-from qpud.core.policy import UNLIMITED_SECONDS, FairShareBy, Policy
+from qpud.core.policy import Policy
 from qpud.core.session import Session
 from qpud.core.slicing import DEFAULT_SECONDS
+from qpud.core.terms import UNLIMITED_SECONDS, FairShareBy
 from qpud.core.usage import Usage, of_account, of_member, of_user
 from qpud.core.weights import Weights
 

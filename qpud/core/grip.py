@@ -10,8 +10,8 @@ from qpud.core.book import Book, Flight
 from qpud.core.job import Job
 from qpud.core.order import Order
 from qpud.core.plan import preempt_mode
-from qpud.core.policy import PreemptMode
 from qpud.core.slicing import SliceLengths
+from qpud.core.terms import PreemptMode
 from qpud.core.turns import CUTTING
 
 _FOREVER = float(2**53)

@@ -17,9 +17,10 @@ from typing import NamedTuple
 
 from qpud.core.errors import Forbidden, LimitExceeded
 from qpud.core.job import Job, JobState
-from qpud.core.policy import UNLIMITED_SECONDS, AccountPolicy, Policy, QueuePolicy, UserPolicy
+from qpud.core.policy import AccountPolicy, Policy, QueuePolicy, UserPolicy
 from qpud.core.session import Session
 from qpud.core.tally import Load, Loads, Tally
+from qpud.core.terms import UNLIMITED_SECONDS
 
 Asked = Sequence[tuple[str, int]]
 """Resource and shots of each new job."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qpud.core.policy import ResourcePolicy
+from qpud.core.resource import ResourcePolicy
 from qpud.core.slices import Outcome
 
 SMOOTHING = 0.3

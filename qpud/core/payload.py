@@ -12,8 +12,8 @@ import msgspec
 
 from qpud.core.complaints import short
 from qpud.core.errors import BadRequest, Invalid
-from qpud.core.policy import QrmiType
 from qpud.core.sequence import check_depth
+from qpud.core.terms import QrmiType
 
 _IBM = (("input", "parameters"), ("program_id",))
 FIELDS: dict[QrmiType, tuple[tuple[str, ...], ...]] = {

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from qpud.core.job import Job, Reason
-from qpud.core.policy import PreemptMode, QueuePolicy
+from qpud.core.policy import QueuePolicy
+from qpud.core.terms import PreemptMode
 
 
 class Rank(NamedTuple):

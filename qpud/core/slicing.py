@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from qpud.core.policy import UNLIMITED_SECONDS, PreemptMode, QueuePolicy
+from qpud.core.policy import QueuePolicy
+from qpud.core.terms import UNLIMITED_SECONDS, PreemptMode
 
 LONG = 5.0
 """Times SliceSeconds of a slice that nobody can want to end, and of one of a qc-heavy session."""

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from qpud.core.policy import Policy, ResourcePolicy
+from qpud.core.policy import Policy
+from qpud.core.resource import ResourcePolicy
 from qpud.core.session import SHARE_UNITS
 
 WORSE_AFTER_SECONDS = 5.0

@@ -16,9 +16,9 @@ from qpud.core.load import QUIET, Load, Rates
 from qpud.core.order import Newcomers
 from qpud.core.passage import Coming
 from qpud.core.plan import preempt_mode
-from qpud.core.policy import PreemptMode
 from qpud.core.session import Hint
 from qpud.core.slicing import SliceLengths
+from qpud.core.terms import PreemptMode
 
 
 class Tier(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -22,11 +22,12 @@ from qpud.core.limits import number, time_limit
 from qpud.core.order import Ask, Order
 from qpud.core.pace import Pace
 from qpud.core.plan import may_run, preempt_mode, preempts
-from qpud.core.policy import Policy, PreemptMode
+from qpud.core.policy import Policy
 from qpud.core.progress import Verdict, after_slice
 from qpud.core.session import Hint
 from qpud.core.slices import Charge, Outcome, OutcomeState, Slice
 from qpud.core.slicing import SliceLengths
+from qpud.core.terms import PreemptMode
 
 CUTTING = frozenset({PreemptMode.REQUEUE, PreemptMode.CANCEL})
 """The modes of queues whose slices a higher tier may cut in the middle."""

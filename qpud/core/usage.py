@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from qpud.core.policy import UsageReset
+from qpud.core.terms import UsageReset
 
 
 def of_user(name: str) -> str:

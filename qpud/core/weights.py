@@ -7,7 +7,8 @@ An account that used, above its part, as much as its part of one half-life count
 from __future__ import annotations
 
 from qpud.core.fairshare import Contender, Group
-from qpud.core.policy import UNLIMITED_SECONDS, Policy
+from qpud.core.policy import Policy
+from qpud.core.terms import UNLIMITED_SECONDS
 from qpud.core.usage import Usage, of_account, of_member, of_user
 
 LARGEST_CORRECTION = 4.0

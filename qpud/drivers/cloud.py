@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import httpx
 
-from qpud.core.policy import ResourcePolicy
+from qpud.core.resource import ResourcePolicy
 from qpud.drivers.base import Clock, Fault
 from qpud.drivers.cloud_login import Login
 from qpud.drivers.exchange import LIMITS, Answer, Away, Exchange, bearer, patiently

@@ -20,7 +20,7 @@ from typing import Any
 
 import httpx
 
-from qpud.core.policy import ResourcePolicy
+from qpud.core.resource import ResourcePolicy
 from qpud.drivers.base import Clock
 from qpud.drivers.exchange import LIMITS, Answer, Away, Exchange, is_token, read_token
 

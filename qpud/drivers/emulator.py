@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from qpud.core.errors import QpudError
-from qpud.core.policy import ResourcePolicy
+from qpud.core.resource import ResourcePolicy
 from qpud.core.sequence import inspect
 from qpud.core.slices import Outcome, OutcomeState
 from qpud.drivers.base import (

@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
-from qpud.core.policy import ResourcePolicy
+from qpud.core.resource import ResourcePolicy
 from qpud.core.slices import OutcomeState
 from qpud.core.verbs import WorkerView
 from qpud.drivers.base import (

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from qpud.core.policy import ResourcePolicy
+from qpud.core.resource import ResourcePolicy
 from qpud.core.slices import Outcome
 from qpud.drivers.base import (
     Clock,

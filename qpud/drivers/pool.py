@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qpud.core.policy import ResourcePolicy
+from qpud.core.resource import ResourcePolicy
 from qpud.core.slurm import SlurmAway
 from qpud.core.verbs import WorkerView
 from qpud.drivers.base import DeviceSpec, Program, SlurmProtocol, WorkersProtocol

@@ -16,8 +16,9 @@ import msgspec
 
 from qpud.core.errors import QpudError
 from qpud.core.payload import read_payload
-from qpud.core.policy import PULSER_TYPES, ResourcePolicy
+from qpud.core.resource import ResourcePolicy
 from qpud.core.slices import Outcome, OutcomeState
+from qpud.core.terms import PULSER_TYPES
 from qpud.drivers.base import (
     Clock,
     DeviceSpec,

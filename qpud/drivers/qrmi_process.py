@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from qpud.core.policy import ResourcePolicy
+from qpud.core.resource import ResourcePolicy
 from qpud.drivers.base import Fault, Unreachable
 from qpud.drivers.launch import Launched, launch
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import cast
 
-from qpud.core.policy import DriverKind, Launcher, ResourcePolicy
+from qpud.core.resource import ResourcePolicy
+from qpud.core.terms import DriverKind, Launcher
 from qpud.drivers.base import Clock, Driver, SlurmProtocol, WorkersProtocol
 from qpud.drivers.emulator_slurm import SlurmEmulatorDriver
 

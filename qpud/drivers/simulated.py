@@ -13,9 +13,10 @@ import math
 from typing import Any
 
 from qpud.core.errors import QpudError
-from qpud.core.policy import Counts, ResourcePolicy
+from qpud.core.resource import ResourcePolicy
 from qpud.core.sequence import inspect
 from qpud.core.slices import Outcome, OutcomeState
+from qpud.core.terms import Counts
 from qpud.drivers.base import (
     Clock,
     DeviceSpec,

@@ -7,7 +7,7 @@ import math
 import time
 from typing import Any
 
-from qpud.core.policy import ResourcePolicy
+from qpud.core.resource import ResourcePolicy
 from qpud.core.slices import Outcome, OutcomeState
 from qpud.drivers.base import SliceRequest
 from qpud.drivers.faults import Faults

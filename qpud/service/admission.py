@@ -9,9 +9,10 @@ from qpud.context import Context
 from qpud.core import limits
 from qpud.core.errors import Forbidden
 from qpud.core.identity import Identity
-from qpud.core.policy import DriverKind, QueuePolicy
+from qpud.core.policy import QueuePolicy
 from qpud.core.reservations import DUTY_PREFIX
 from qpud.core.session import Session
+from qpud.core.terms import DriverKind
 
 
 def admit(context: Context, session: Session, queue: str, asked: limits.Asked) -> Callable[[], None]:

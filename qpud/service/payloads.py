@@ -6,7 +6,7 @@ import hashlib
 
 from qpud.core.errors import Invalid
 from qpud.core.payload import read_payload
-from qpud.core.policy import ResourcePolicy
+from qpud.core.resource import ResourcePolicy
 from qpud.core.verbs import JobRequest
 from qpud.drivers.base import Program
 

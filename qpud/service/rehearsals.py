@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from qpud.core.errors import Invalid, NotFound
 from qpud.core.faults import FaultPlan
-from qpud.core.policy import DriverKind, Policy
+from qpud.core.policy import Policy
 from qpud.core.rehearsal import Rehearsal
+from qpud.core.terms import DriverKind
 
 HARMLESS = frozenset({DriverKind.EMULATOR, DriverKind.SIMULATED})
 """Drivers of resources on which faults may be injected."""

@@ -10,8 +10,9 @@ from qpud.core import verbs
 from qpud.core.errors import BadRequest, Conflict, Unavailable
 from qpud.core.identity import Identity, require_admin
 from qpud.core.job import JobState
-from qpud.core.policy import DriverKind, Policy
+from qpud.core.policy import Policy
 from qpud.core.session import SHARE_UNITS
+from qpud.core.terms import DriverKind
 from qpud.drivers.base import DeviceSpec, Fault, foresighted
 from qpud.drivers.workers import WorkerFault
 from qpud.service.base import Verbs

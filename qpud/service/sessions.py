@@ -17,9 +17,9 @@ from qpud.core import verbs
 from qpud.core.errors import BadRequest, Conflict, Forbidden, Invalid, LimitExceeded, NotFound
 from qpud.core.identity import Identity, Proof
 from qpud.core.job import Reason
-from qpud.core.policy import OpenSessions
 from qpud.core.session import AFTER_PREFIX, SHARE_UNITS, TOKEN_PREFIX, CloseReason, Session
 from qpud.core.slurm import has_ended, job_number
+from qpud.core.terms import OpenSessions
 from qpud.service import admission, rehearsals, slurm
 from qpud.service.base import token_hash
 from qpud.service.ending import EndingVerbs

@@ -7,10 +7,10 @@ import msgspec
 from qpud.context import Context
 from qpud.core import verbs
 from qpud.core.errors import BadRequest, Forbidden, Unavailable
-from qpud.core.policy import SlurmUnavailable
 from qpud.core.reservations import DUTY_PREFIX
 from qpud.core.session import Session
 from qpud.core.slurm import SlurmAway, SlurmJob, job_number, lease, looks_like_a_job, queue_fed_by
+from qpud.core.terms import SlurmUnavailable
 from qpud.site.slurm import Slurm
 from qpud.store import sessions as sql
 

@@ -24,6 +24,9 @@ ROUND_SECONDS = 5.0
 MOST_OF_A_ROUND = 5
 EVERY_SECONDS = 30.0
 """Between two comments of one job at least."""
+AFTER_REFUSAL_SECONDS = 600.0
+"""After which a job whose comment Slurm refused is tried again: without slurmdbd, each refusal for a job that has
+shrunk takes five seconds, and releases and reservations wait for them."""
 IDLE_SECONDS = 60.0
 """A session without work for this long is done, until it submits again."""
 FIRST_PAUSE_SECONDS = 60.0
@@ -83,7 +86,8 @@ class SlurmComments:
             await control.comment(number, text_of(work, _site_time))
         except SlurmForbidden:
             raise
-        except SlurmRefused:  # the job has just ended
+        except SlurmRefused:  # the job has just ended, or was shrunk
+            self._told[number] = _Told(self._context.pulse() + AFTER_REFUSAL_SECONDS, work)
             return False
         return True
 

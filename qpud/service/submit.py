@@ -21,10 +21,10 @@ from qpud.core.identity import Identity
 from qpud.core.ids import LARGEST_JOB_ID, job_uid
 from qpud.core.job import Job, Reason
 from qpud.core.plan import preempt_mode
-from qpud.core.policy import DriverKind
 from qpud.core.rehearsal import LARGEST_SEED
 from qpud.core.sequence import Facts, check_shots, check_variables, inspect, register_hash
 from qpud.core.session import Session
+from qpud.core.terms import DriverKind
 from qpud.core.turns import CUTTING
 from qpud.core.verbs import JobRequest
 from qpud.drivers.base import Program

@@ -22,9 +22,10 @@ from qpud.core.errors import BadRequest
 from qpud.core.job import Job, Reason
 from qpud.core.order import Rule
 from qpud.core.plan import tier
-from qpud.core.policy import FairShareBy, Policy
+from qpud.core.policy import Policy
 from qpud.core.session import Session
 from qpud.core.slices import Charge, Slice
+from qpud.core.terms import FairShareBy
 from qpud.simulate.machine import Machine
 from qpud.simulate.player import Player, session_of
 from qpud.simulate.tally import Contender, Flown, JobTally, SessionTally, Tally

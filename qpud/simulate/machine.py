@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from qpud.core.job import Job
-from qpud.core.policy import ResourcePolicy
+from qpud.core.resource import ResourcePolicy
 from qpud.core.slices import Outcome, OutcomeState, Slice
 
 _DUST = 1e-9  # of sums of floats, in shots

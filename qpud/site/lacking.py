@@ -7,7 +7,9 @@ import os
 import shutil
 from pathlib import Path
 
-from qpud.core.policy import DaemonPolicy, Launcher, Policy, ResourcePolicy
+from qpud.core.policy import DaemonPolicy, Policy
+from qpud.core.resource import ResourcePolicy
+from qpud.core.terms import Launcher
 from qpud.site.peer import user_id
 
 

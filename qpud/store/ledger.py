@@ -24,10 +24,9 @@ _BY_DAY = (
     "SELECT l.user_id, l.queue, coalesce(l.account, s.account, ''), sum(l.qpu_seconds) FROM ledger l"
     " LEFT JOIN sessions s ON s.id = l.session_id WHERE l.at >= ? GROUP BY 1, 2, 3"
 )
-# `qpud run` names its session SLURMJOB.run-XXXXXXXX: the work belongs to the Slurm job
-_SLURM_JOB = "CASE instr(l.slurm_job_id, '.run-') WHEN 0 THEN l.slurm_job_id ELSE" + (
-    " substr(l.slurm_job_id, 1, instr(l.slurm_job_id, '.run-') - 1) END"
-)
+# `qpud run` and `env` name their sessions SLURMJOB.run-XXXXXXXX and .env-XXXXXXXX: the work belongs to the Slurm job
+_MARK = "instr(l.slurm_job_id, '.run-') + instr(l.slurm_job_id, '.env-')"
+_SLURM_JOB = f"CASE {_MARK} WHEN 0 THEN l.slurm_job_id ELSE substr(l.slurm_job_id, 1, {_MARK} - 1) END"
 _KEYS = {
     Group.DAY: f"CAST(l.at / {DAY_SECONDS} AS INTEGER)",
     Group.USER: "l.user_id",

@@ -18,12 +18,13 @@ from qpud.core import verbs
 from qpud.core.errors import Conflict, Forbidden, LimitExceeded, NotFound, QpudError, Unauthenticated
 from qpud.core.identity import Identity, Proof, require_admin
 from qpud.core.job import TERMINAL, Job, JobState, Reason, move
-from qpud.core.policy import AuthType, DaemonPolicy, Policy, default_policy
+from qpud.core.policy import DaemonPolicy, Policy, default_policy
 from qpud.core.profile import JobTimes, Profile, SliceTimes, profile
 from qpud.core.report import Charges, Group, Report, ReportFilter, ReportRow
 from qpud.core.reservations import Reservation
 from qpud.core.session import CloseReason, Session
 from qpud.core.shares import Share
+from qpud.core.terms import AuthType
 from qpud.drivers.base import DeviceSpec
 from qpud.telemetry.metrics import Metrics
 

@@ -11,7 +11,7 @@ from starlette.requests import HTTPConnection
 
 from qpud.api.answering import LARGEST_FORESEEN
 from qpud.core.identity import Identity, Proof
-from qpud.core.policy import AuthType
+from qpud.core.terms import AuthType
 
 
 async def who(desk: Desk, peer: int | None = None, **headers: str) -> Identity:

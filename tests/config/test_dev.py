@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from qpud.config import ConfigError, dev_policy, parse, render, warnings
-from qpud.core.policy import AuthType, DriverKind, TcpListen, UnixListen
+from qpud.core.terms import AuthType, DriverKind, TcpListen, UnixListen
 from qpud.site.peer import user_name
 
 STATE = Path("/tmp/state")

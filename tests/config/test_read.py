@@ -7,16 +7,8 @@ from hypothesis import strategies as st
 
 from qpud.config import ConfigError, Mistake, load, parse, warnings
 from qpud.core.errors import Invalid
-from qpud.core.policy import (
-    UNLIMITED_SECONDS,
-    AuthType,
-    DriverKind,
-    Policy,
-    PreemptMode,
-    TcpListen,
-    UnixListen,
-    default_policy,
-)
+from qpud.core.policy import Policy, default_policy
+from qpud.core.terms import UNLIMITED_SECONDS, AuthType, DriverKind, PreemptMode, TcpListen, UnixListen
 
 CLOUD = "[resource r]\nDriver = pasqal-cloud\nUrl = http://h\nDeviceType = FRESNEL\n"
 ISSUE_EXAMPLE = """\

@@ -8,22 +8,19 @@ from hypothesis import strategies as st
 
 from qpud.config import check_report, parse, render
 from qpud.config.keys import settings
-from qpud.core.policy import (
+from qpud.core.policy import DaemonPolicy, Policy, QueuePolicy, default_policy
+from qpud.core.resource import ResourcePolicy
+from qpud.core.terms import (
     UNLIMITED_SECONDS,
     AuthType,
     Counts,
-    DaemonPolicy,
     DriverKind,
     Launcher,
     OpenSessions,
-    Policy,
     PreemptMode,
     QrmiType,
-    QueuePolicy,
-    ResourcePolicy,
     TcpListen,
     UnixListen,
-    default_policy,
 )
 
 words = st.from_regex(r"[A-Za-z][A-Za-z0-9_.-]{0,12}", fullmatch=True)

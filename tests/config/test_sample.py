@@ -7,15 +7,9 @@ import pytest
 from qpud.config import parse
 from qpud.config.keys import Kind, settings
 from qpud.config.sample import sample
-from qpud.core.policy import (
-    AccountPolicy,
-    DaemonPolicy,
-    DriverKind,
-    QueuePolicy,
-    ResourcePolicy,
-    UserPolicy,
-    default_policy,
-)
+from qpud.core.policy import AccountPolicy, DaemonPolicy, QueuePolicy, UserPolicy, default_policy
+from qpud.core.resource import ResourcePolicy
+from qpud.core.terms import DriverKind
 
 FILE = Path(__file__).parents[2] / "etc" / "qpud.conf"
 TEXT = FILE.read_text()

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qpud.config import values
-from qpud.core.policy import TcpListen, UnixListen
+from qpud.core.terms import TcpListen, UnixListen
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,11 @@ from typing import Any
 
 from qpud.core.ids import job_uid
 from qpud.core.job import Job, JobState
-from qpud.core.policy import DaemonPolicy, DriverKind, Policy, PreemptMode, QueuePolicy, ResourcePolicy
+from qpud.core.policy import DaemonPolicy, Policy, QueuePolicy
+from qpud.core.resource import ResourcePolicy
 from qpud.core.session import Session
 from qpud.core.slices import Outcome, OutcomeState
+from qpud.core.terms import DriverKind, PreemptMode
 
 QUEUES = {
     "production": QueuePolicy(name="production", priority_tier=100, preempt_mode=PreemptMode.OFF),

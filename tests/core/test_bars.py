@@ -13,8 +13,9 @@ from qpud.core import reservations
 from qpud.core.bars import bar
 from qpud.core.errors import Conflict
 from qpud.core.job import Job, JobState, Reason
-from qpud.core.policy import Policy, PreemptMode
+from qpud.core.policy import Policy
 from qpud.core.reservations import Reservation
+from qpud.core.terms import PreemptMode
 from qpud.core.turns import interruption
 from tests.core.builders import a_policy
 from tests.core.machine import RESOURCE, Machine, changed

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qpud.core.fairshare import Contender, Group, activate, charge, retire
-from qpud.core.policy import AccountPolicy, FairShareBy
+from qpud.core.policy import AccountPolicy
 from qpud.core.session import Hint
+from qpud.core.terms import FairShareBy
 from tests.core.builders import a_policy
 from tests.core.machine import RESOURCE, Machine, changed
 

@@ -15,9 +15,10 @@ from qpud.core.forecast import SLACK_SECONDS, Prospect, after, in_words
 from qpud.core.forecaster import Forecaster
 from qpud.core.job import Job, Reason
 from qpud.core.passage import CONFIDENCE
-from qpud.core.policy import AccountPolicy, FairShareBy, Policy, PreemptMode
+from qpud.core.policy import AccountPolicy, Policy
 from qpud.core.reservations import Reservation
 from qpud.core.slices import Slice
+from qpud.core.terms import FairShareBy, PreemptMode
 from qpud.core.turns import begin
 from qpud.core.verbs import Forecast
 from tests.core.builders import a_policy

@@ -7,7 +7,7 @@ import pytest
 
 from qpud.core.job import Job, JobState, Reason
 from qpud.core.plan import may_run, preempts, rank
-from qpud.core.policy import PreemptMode
+from qpud.core.terms import PreemptMode
 from tests.core.builders import QUEUES, a_job, running
 
 

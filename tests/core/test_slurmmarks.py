@@ -3,7 +3,8 @@
 import msgspec
 import pytest
 
-from qpud.core.policy import DriverKind, Policy, ResourcePolicy, default_policy
+from qpud.core.policy import Policy, default_policy
+from qpud.core.resource import ResourcePolicy
 from qpud.core.slurmmarks import (
     BETTER_AFTER_SECONDS,
     WORSE_AFTER_SECONDS,
@@ -17,6 +18,7 @@ from qpud.core.slurmmarks import (
     steps,
     wanted,
 )
+from qpud.core.terms import DriverKind
 
 RESERVED, CLOSED = Mark(Kind.RESERVATION, "qpud_QPU"), Mark(Kind.PARTITION, "quantum")
 WELL, OUT, UNKNOWN = Condition(is_out=False), Condition(is_out=True), Condition(is_out=None)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from qpud.core.job import TERMINAL, Job, JobState, Reason
 from qpud.core.pace import Pace
-from qpud.core.policy import PreemptMode
 from qpud.core.session import Hint, Session
 from qpud.core.slices import Outcome, OutcomeState
+from qpud.core.terms import PreemptMode
 from qpud.core.turns import begin, charge_of
 from tests.core.builders import a_policy
 from tests.core.machine import RESOURCE, Machine, changed

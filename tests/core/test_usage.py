@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qpud.core.policy import UsageReset
+from qpud.core.terms import UsageReset
 from qpud.core.usage import Usage, decay, last_reset
 
 DAY = 86_400.0

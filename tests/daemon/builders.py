@@ -19,9 +19,11 @@ from qpud.core import verbs
 from qpud.core.errors import QpudError
 from qpud.core.identity import Identity, Proof
 from qpud.core.job import Job, JobState
-from qpud.core.policy import DaemonPolicy, DriverKind, Policy, PreemptMode, QueuePolicy, ResourcePolicy
+from qpud.core.policy import DaemonPolicy, Policy, QueuePolicy
+from qpud.core.resource import ResourcePolicy
 from qpud.core.session import Session
 from qpud.core.tally import day_start
+from qpud.core.terms import DriverKind, PreemptMode
 from qpud.core.verbs import JobRequest
 from qpud.daemon import book_of
 from qpud.drivers.base import DeviceSpec, Driver, Program

@@ -12,8 +12,9 @@ import pytest
 
 from qpud.core.errors import BadRequest, Forbidden, NotFound
 from qpud.core.identity import Identity, Proof
-from qpud.core.policy import AccountPolicy, PreemptMode
+from qpud.core.policy import AccountPolicy
 from qpud.core.report import Group, ReportFilter
+from qpud.core.terms import PreemptMode
 from tests.daemon.builders import ALICE, BOB, ROOT, Site, a_policy, a_site, with_queue
 from tests.daemon.qpu import Qpu
 

@@ -15,9 +15,9 @@ import pytest
 from qpud.core.errors import QpudError
 from qpud.core.identity import Identity
 from qpud.core.job import Job, JobState
-from qpud.core.policy import PreemptMode
 from qpud.core.report import Group, ReportFilter
 from qpud.core.session import Session
+from qpud.core.terms import PreemptMode
 from qpud.store import ledger as ledger_sql
 from tests.daemon.builders import ALICE, BOB, DONE, Site, a_life, a_policy, sums, until, with_queue
 from tests.daemon.qpu import Qpu

@@ -11,9 +11,11 @@ import pytest
 
 from qpud.core.errors import Forbidden, Invalid, LimitExceeded
 from qpud.core.job import Job, JobState, Reason
-from qpud.core.policy import AccountPolicy, DriverKind, Policy, ResourcePolicy, UserPolicy
+from qpud.core.policy import AccountPolicy, Policy, UserPolicy
+from qpud.core.resource import ResourcePolicy
 from qpud.core.session import Session
 from qpud.core.tally import DAY_SECONDS, day_start
+from qpud.core.terms import DriverKind
 from qpud.core.verbs import JobRequest
 from tests.daemon.builders import (
     ALICE,

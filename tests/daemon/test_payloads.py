@@ -11,8 +11,10 @@ import pytest
 
 from qpud.core.errors import Invalid
 from qpud.core.job import JobState, Reason
-from qpud.core.policy import DriverKind, Policy, QrmiType, ResourcePolicy
+from qpud.core.policy import Policy
+from qpud.core.resource import ResourcePolicy
 from qpud.core.slices import Outcome
+from qpud.core.terms import DriverKind, QrmiType
 from qpud.drivers.base import SliceRequest, Undecided
 from tests.daemon.builders import ALICE, SEQUENCE, Site, a_policy, a_site, until
 from tests.daemon.qpu import SPEC, Qpu, QpuDriver

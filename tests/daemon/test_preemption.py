@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from qpud.core.job import JobState, Reason
-from qpud.core.policy import Policy, PreemptMode
+from qpud.core.policy import Policy
+from qpud.core.terms import PreemptMode
 from tests.daemon.builders import BOB, DONE, ROOT, Site, a_policy, a_site, sums, until, with_queue
 from tests.daemon.qpu import Qpu
 from tests.daemon.test_slices import every_shot_once, order

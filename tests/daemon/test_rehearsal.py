@@ -17,9 +17,11 @@ import pytest
 from qpud.core.errors import BadRequest, Conflict, Invalid, NotFound
 from qpud.core.faults import parse
 from qpud.core.job import JobState
-from qpud.core.policy import DriverKind, Policy, ResourcePolicy
+from qpud.core.policy import Policy
 from qpud.core.rehearsal import Emulator, Rehearsal
+from qpud.core.resource import ResourcePolicy
 from qpud.core.session import Session
+from qpud.core.terms import DriverKind
 from qpud.drivers.base import DeviceSpec, Driver
 from qpud.drivers.emulator import EmulatorDriver
 from tests.daemon.builders import (

@@ -15,8 +15,9 @@ import pytest
 from qpud.core import verbs
 from qpud.core.errors import BadRequest, Conflict, Forbidden
 from qpud.core.job import Job
-from qpud.core.policy import OpenSessions, Policy
+from qpud.core.policy import Policy
 from qpud.core.session import FINISHED_SECONDS, CloseReason, Session
+from qpud.core.terms import OpenSessions
 from qpud.site.slurm import Slurm
 from tests.daemon.builders import ALICE, ROOT, Site, a_policy, a_site, until
 from tests.daemon.qpu import Qpu

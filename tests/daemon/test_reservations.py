@@ -13,7 +13,9 @@ import pytest
 from qpud.core import verbs
 from qpud.core.errors import Conflict, Forbidden, NotFound
 from qpud.core.job import Job, JobState, Reason
-from qpud.core.policy import DriverKind, Policy, ResourcePolicy
+from qpud.core.policy import Policy
+from qpud.core.resource import ResourcePolicy
+from qpud.core.terms import DriverKind
 from tests.daemon.builders import ALICE, BOB, ROOT, Site, a_policy, a_site, until
 from tests.daemon.qpu import Qpu
 

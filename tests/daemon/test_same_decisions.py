@@ -12,8 +12,10 @@ import msgspec
 import pytest
 
 from qpud.core.job import Job
-from qpud.core.policy import DriverKind, Policy, PreemptMode, ResourcePolicy
+from qpud.core.policy import Policy
+from qpud.core.resource import ResourcePolicy
 from qpud.core.session import Session
+from qpud.core.terms import DriverKind, PreemptMode
 from qpud.drivers.simulated import SimulatedDriver
 from qpud.simulate.engine import Simulation
 from qpud.simulate.machine import Machine

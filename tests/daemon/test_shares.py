@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from qpud.core.errors import NotFound
-from qpud.core.policy import FairShareBy, Policy
+from qpud.core.policy import Policy
+from qpud.core.terms import FairShareBy
 from tests.daemon.builders import ALICE, BOB, ROOT, Site, a_policy, a_site
 
 

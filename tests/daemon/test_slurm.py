@@ -15,8 +15,8 @@ import pytest
 from qpud.core import verbs
 from qpud.core.errors import BadRequest, Forbidden, LimitExceeded, NotFound, Unavailable
 from qpud.core.identity import Identity, Proof
-from qpud.core.policy import OpenSessions, SlurmUnavailable
 from qpud.core.session import CloseReason, Session
+from qpud.core.terms import OpenSessions, SlurmUnavailable
 from qpud.site.slurm import REMEMBERED_SECONDS, Slurm
 from qpud.site.slurmcommand import RETRY_SECONDS
 from tests.daemon.builders import ROOT, Site, a_policy, a_site, until, with_queue

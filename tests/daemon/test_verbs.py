@@ -28,9 +28,9 @@ from qpud.core.errors import (
 )
 from qpud.core.identity import Identity, Proof
 from qpud.core.job import Job, JobState, Reason
-from qpud.core.policy import DriverKind, OpenSessions
 from qpud.core.session import CloseReason, Session
 from qpud.core.slices import OutcomeState
+from qpud.core.terms import DriverKind, OpenSessions
 from qpud.core.verbs import JobRequest
 from tests.daemon.builders import (
     ALICE,

@@ -18,7 +18,8 @@ from typing import Any
 
 import msgspec
 
-from qpud.core.policy import DriverKind, ResourcePolicy
+from qpud.core.resource import ResourcePolicy
+from qpud.core.terms import DriverKind
 from qpud.drivers.base import DeviceSpec, Program, SliceRequest
 from qpud.drivers.pasqal_cloud import PasqalCloudDriver
 from qpud.drivers.pasqal_qpu import PasqalQpuDriver

@@ -11,7 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from qpud.core.policy import DriverKind, QrmiType, ResourcePolicy
+from qpud.core.resource import ResourcePolicy
+from qpud.core.terms import DriverKind, QrmiType
 from qpud.drivers.qrmi import QrmiDriver
 from tests.drivers.builders import SPEC_TEXT, ProductWorkers, private_file
 

@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from qpud.core.policy import DriverKind, Launcher, QrmiType, ResourcePolicy
+from qpud.core.resource import ResourcePolicy
 from qpud.core.slices import OutcomeState, merge_counts
+from qpud.core.terms import DriverKind, Launcher, QrmiType
 from qpud.drivers.base import Driver, HealthState, Refused, SliceRequest, Undecided, Unreachable, WorkersProtocol
 from qpud.drivers.qrmi import QrmiDriver
 from qpud.drivers.registry import make_driver

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from qpud.core.policy import DriverKind, ResourcePolicy
+from qpud.core.resource import ResourcePolicy
 from qpud.core.slices import Outcome, OutcomeState, merge_counts
+from qpud.core.terms import DriverKind
 from qpud.drivers.base import HealthState, Refused, Unreachable
 from qpud.drivers.emulator import EmulatorDriver
 from qpud.drivers.workers import Workers

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from qpud.core.policy import DriverKind, Launcher, ResourcePolicy
+from qpud.core.resource import ResourcePolicy
 from qpud.core.slices import Outcome, OutcomeState, merge_counts
+from qpud.core.terms import DriverKind, Launcher
 from qpud.drivers.base import Coming, DeviceSpec, HealthState, Refused, SliceRequest
 from qpud.drivers.emulator_slurm import SlurmEmulatorDriver
 from tests.drivers.builders import ProductWorkers, a_slice, device_spec, program

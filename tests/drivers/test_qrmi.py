@@ -13,8 +13,8 @@ import pytest
 
 from qpud.core.errors import BadRequest, Invalid
 from qpud.core.payload import read_payload
-from qpud.core.policy import QrmiType
 from qpud.core.slices import Outcome, OutcomeState
+from qpud.core.terms import QrmiType
 from qpud.drivers.base import Fault, HealthState, Program, Refused, SliceRequest, Undecided, Unreachable
 from qpud.drivers.qrmi import QrmiDriver
 from qpud.drivers.qrmi_process import Told

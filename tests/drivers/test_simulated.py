@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from qpud.core.policy import Counts
 from qpud.core.slices import Outcome, OutcomeState, merge_counts
+from qpud.core.terms import Counts
 from qpud.drivers.base import HealthState, Refused, Unreachable
 from qpud.drivers.faults import Faults, Garbage
 from qpud.drivers.simulated import SimulatedDriver

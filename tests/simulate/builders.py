@@ -8,7 +8,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from qpud.core.policy import DaemonPolicy, DriverKind, Policy, PreemptMode, QueuePolicy, ResourcePolicy
+from qpud.core.policy import DaemonPolicy, Policy, QueuePolicy
+from qpud.core.resource import ResourcePolicy
+from qpud.core.terms import DriverKind, PreemptMode
 from qpud.simulate.engine import Simulation
 from qpud.simulate.measure import Figures, measure
 from qpud.simulate.tally import Tally

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 
 from msgspec.structs import replace
 
-from qpud.core.policy import Policy, PreemptMode
+from qpud.core.policy import Policy
 from qpud.core.session import Hint
+from qpud.core.terms import PreemptMode
 from qpud.simulate.generate import Kind, Recipe, Weighted, generate
 from qpud.simulate.trace import Batch, SessionTrace, Shots
 from tests.simulate.builders import QUEUES, a_policy, a_session, job, sliced, think

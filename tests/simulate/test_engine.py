@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qpud.core.errors import BadRequest
-from qpud.core.policy import PreemptMode
+from qpud.core.terms import PreemptMode
 from qpud.simulate.engine import Simulation
 from qpud.simulate.tally import Flown
 from qpud.simulate.trace import Batch, SessionTrace, Shots

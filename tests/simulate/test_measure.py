@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from qpud.core.policy import AccountPolicy, FairShareBy
+from qpud.core.policy import AccountPolicy
+from qpud.core.terms import FairShareBy
 from qpud.simulate.measure import jain, spread
 from qpud.simulate.trace import Batch, Shots
 from tests.simulate.builders import a_policy, a_session, figures, job, think

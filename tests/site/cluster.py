@@ -263,7 +263,8 @@ class Cluster:
         """End everything: jobs first, because slurmstepd outlives slurmd."""
         if "slurmctld" in self.processes:
             with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
-                self.run("scontrol", "update", f"PartitionName={','.join(PARTITIONS)}", "State=DOWN")
+                for partition in PARTITIONS:  # scontrol takes no list of them
+                    self.run("scontrol", "update", f"PartitionName={partition}", "State=DOWN")
                 self.cancel_all()
         for name in sorted(self.processes):  # the nodes before the controller
             self.end(name)

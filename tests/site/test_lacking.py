@@ -3,7 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from qpud.core.policy import DEFAULT_QUEUES, DaemonPolicy, DriverKind, Launcher, Policy, ResourcePolicy
+from qpud.core.policy import DEFAULT_QUEUES, DaemonPolicy, Policy
+from qpud.core.resource import ResourcePolicy
+from qpud.core.terms import DriverKind, Launcher
 from qpud.site.lacking import lacking
 
 

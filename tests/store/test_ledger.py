@@ -143,7 +143,7 @@ async def test_rows_come_in_the_order_of_the_groups_asked_for(tmp_path: Path) ->
 
 
 async def test_sessions_of_qpud_run_are_billed_to_the_slurm_job_they_ran_in(tmp_path: Path) -> None:
-    names = ["4242.run-0a1b2c3d", "4242.run-ffffffff", "4242", "4243.0"]
+    names = ["4242.run-0a1b2c3d", "4242.env-ffffffff", "4242", "4243.0"]
     async with a_store(tmp_path) as store:
         for number, name in enumerate(names):
             one = a_session(id=f"s{number}", slurm_job_id=name)
