@@ -109,7 +109,7 @@ async def test_a_degraded_qpu_reserves_a_part_of_its_licences(tmp_path: Path, cl
         await comes(lambda: shown(clean) == {OURS: "qpu:7"})
         small, large = [await asyncio.to_thread(clean.submit, "true", "-L", f"qpu:{units}") for units in (3, 4)]
         await comes(lambda: clean.state(small) == "COMPLETED")
-        assert reason_of(clean, large) == "Licenses"
+        await comes(lambda: reason_of(clean, large) == "Licenses")
         assert (await site.end(await site.submit(await site.session()))).shots_done == 10
         await site.service.drain(ROOT, "TWIN", "the rest of them too")
         await comes(lambda: shown(clean) == {OURS: "qpu:10"})
