@@ -79,7 +79,7 @@ def _run(client: Client, args: argparse.Namespace, old: dict[str, Any]) -> dict[
     grant = open_session(client, rehearsal={**taken, "resource": resource} if taken else None)
     body = {
         "sequence": old["sequence"],
-        "shots": args.shots or job["shots_done"],
+        "shots": job["shots_done"] if args.shots is None else args.shots,
         "variables": job.get("variables") or None,
         "resource": resource,
         "name": f"rerun of job {job['id']}",

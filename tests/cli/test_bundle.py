@@ -93,6 +93,13 @@ def test_another_run_asks_for_the_same_program_and_seed(daemon: Replay, qpud: Sh
     assert daemon.requests("DELETE", "/v1/sessions/s")
 
 
+def test_shots_are_what_was_asked_for_even_if_none(daemon: Replay, qpud: Shell) -> None:
+    path = bundled(daemon, qpud)
+    answers(daemon, COUNTS)
+    qpud("rerun", str(path), "--shots=0")
+    assert daemon.requests("POST", "/v1/jobs")[0].body["shots"] == 0  # the daemon refuses it
+
+
 def test_other_counts_are_different_by_exit_code_and_sentence(daemon: Replay, qpud: Shell) -> None:
     path = bundled(daemon, qpud)
     answers(daemon, {"01": 60, "10": 140})
