@@ -61,6 +61,9 @@ def run_again(client: Client, args: argparse.Namespace) -> int:
     from qpud.core.compare import compare
 
     old = archive.unpack(args.bundle)
+    if old["has_own_result"]:
+        ran = f"job {old['job'].get('id')} of the bundle ran a program of {old['job'].get('resource')}'s own kind"
+        raise Stop(f"{ran}: its result (result.txt) is no counts, so there are no distributions to compare")
     if not old["counts"]:
         raise Stop(f"job {old['job'].get('id')} of the bundle ended in {old['job'].get('state')} without any counts")
     new = _run(client, args, old)

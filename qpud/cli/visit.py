@@ -128,7 +128,9 @@ class Visit:
         return ", ".join([f"device {answer['name']}", *limits])
 
     def run_job(self) -> str:
-        """Two shots on one atom."""
+        """Two shots on one atom, where Pulser's programs run."""
+        if "target" in self._spec:  # QRMI's word for it; no Pulser device has this field
+            return f"not tried: {self.resource} takes programs of its own kind, not Pulser's"
         began = time.monotonic()
         body = {
             "sequence": json.dumps(_one_atom(self._spec)),

@@ -156,6 +156,15 @@ def test_a_daemon_without_tcp_fails_at_the_url(qpud: Any, ready: Any) -> None:
     assert closed(ready)
 
 
+def test_a_resource_of_another_kind_is_sent_no_pulser_program(qpud: Any, ready: Any) -> None:
+    spec = {"name": "IBM", "max_runs": None, "spec": {"name": "IBM", "target": {"num_qubits": 5}}}
+    ready.on("GET", "/v1/resources/FRESNEL/spec", spec)
+    ended = qpud("doctor", "--json")
+    said = "not tried: FRESNEL takes programs of its own kind, not Pulser's"
+    assert (ended.returncode, hops(ended)["job"]["said"]) == (0, said)
+    assert not ready.requests("POST", "/v1/jobs")
+
+
 def test_a_job_that_waits_too_long_is_canceled_with_the_reason(qpud: Any, ready: Any) -> None:
     waiting = {"id": 7, "state": "PENDING", "reason": "ResourceDrained"}
     ready.on("GET", "/v1/jobs/7", waiting)

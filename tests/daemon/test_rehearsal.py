@@ -21,10 +21,11 @@ from qpud.core.policy import Policy
 from qpud.core.rehearsal import Emulator, Rehearsal
 from qpud.core.resource import ResourcePolicy
 from qpud.core.session import Session
-from qpud.core.terms import DriverKind
+from qpud.core.terms import DriverKind, QrmiType
 from qpud.drivers.base import DeviceSpec, Driver
 from qpud.drivers.emulator import EmulatorDriver
 from qpud.scheduler import monitor
+from qpud.service.rehearsals import check_session
 from tests.daemon.builders import (
     ALICE,
     BOB,
@@ -199,6 +200,13 @@ async def test_like_names_a_qpu(tmp_path: Path):
             await site.session(rehearsal=Rehearsal(like="EMU"))
     assert unknown.value.message == "resource 'FRESNEL' does not exist: like is one of TWIN"
     assert emulator.value.message == "EMU is an emulator: like names a QPU, one of TWIN"
+
+
+def test_like_names_a_qpu_that_takes_pulsers_programs():
+    ibm = ResourcePolicy(name="IBM", driver=DriverKind.QRMI, qrmi_type=QrmiType.IBM_QUANTUM_SYSTEM)
+    policy = msgspec.structs.replace(with_emulator(), resources={**with_emulator().resources, "IBM": ibm})
+    with pytest.raises(Invalid, match="IBM takes no Pulser sequences: like names a QPU that does, one of TWIN"):
+        check_session(policy, Rehearsal(like="IBM"))
 
 
 async def test_a_second_session_of_a_slurm_job_rehearses_the_same(tmp_path: Path):
