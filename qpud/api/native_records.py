@@ -65,7 +65,7 @@ class ProfileView(msgspec.Struct, frozen=True, kw_only=True):
 class BundleView(msgspec.Struct, frozen=True, kw_only=True):
     """All that is stored of an ended job, but tokens and sessions. Times are seconds since the epoch.
 
-    `spec` is the device spec's text, null if it was not kept.
+    `spec` is the device spec's text, null if it was not kept; `result` what a payload gave that is no Pulser program.
     """
 
     qpud: str
@@ -73,6 +73,7 @@ class BundleView(msgspec.Struct, frozen=True, kw_only=True):
     sequence: str
     spec: str | None
     counts: dict[str, int]
+    result: str | None
     slices: list[dict[str, Any]]
     story: list[str]
 
@@ -120,6 +121,7 @@ def _bundle_view(found: verbs.Bundle) -> BundleView:
         sequence=found.sequence,
         spec=found.spec[1] if found.spec else None,
         counts=found.result.counts,
+        result=found.result.result,
         slices=found.slices,
         story=story,
     )

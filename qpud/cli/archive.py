@@ -27,6 +27,7 @@ manifest.json  sha256 of the other files, version of this form
 sequence.json  the program as it was submitted: Pulser's abstract representation, or an AHS program
 spec.json      the device spec that it was checked against, if qpud had kept it
 job.json       shots, variables, seed, hashes, versions (provenance), times in seconds since the epoch
+result.txt     of programs that are not Pulser's: the result as it came, instead of counts
 counts.json    shots by bitstring: character i is atom i in register order, 1 is the Rydberg state
 slices.json    the same slice by slice, with the times and the seed
 story.txt      what happened, in sentences
@@ -45,6 +46,8 @@ def pack(bundle: dict[str, Any]) -> bytes:
     }
     if bundle["spec"] is not None:
         files["spec.json"] = bundle["spec"]
+    if bundle.get("result") is not None:
+        files["result.txt"] = bundle["result"]
     data = {name: text.encode("utf-8", "surrogatepass") for name, text in sorted(files.items())}
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in data.items()}
     manifest = {"kind": KIND, "schema": SCHEMA, "qpud": bundle["qpud"], "job": bundle["job"]["id"], "sha256": hashes}
@@ -131,6 +134,7 @@ def _checked(path: str, manifest: dict[str, Any], files: dict[str, bytes]) -> di
         "sequence": files["sequence.json"].decode("utf-8", "surrogatepass"),
         "spec": files["spec.json"].decode() if "spec.json" in manifest["sha256"] else None,
         "counts": counts,
+        "has_own_result": "result.txt" in manifest["sha256"],
         "slices": _parsed(path, files, "slices.json"),
     }
 

@@ -61,6 +61,9 @@ def run_again(client: Client, args: argparse.Namespace) -> int:
     from qpud.core.compare import compare
 
     old = archive.unpack(args.bundle)
+    if old["has_own_result"]:
+        ran = f"job {old['job'].get('id')} of the bundle ran a program of {old['job'].get('resource')}'s own kind"
+        raise Stop(f"{ran}: its result (result.txt) is no counts, so there are no distributions to compare")
     if not old["counts"]:
         raise Stop(f"job {old['job'].get('id')} of the bundle ended in {old['job'].get('state')} without any counts")
     new = _run(client, args, old)
@@ -79,7 +82,7 @@ def _run(client: Client, args: argparse.Namespace, old: dict[str, Any]) -> dict[
     grant = open_session(client, rehearsal={**taken, "resource": resource} if taken else None)
     body = {
         "sequence": old["sequence"],
-        "shots": args.shots or job["shots_done"],
+        "shots": job["shots_done"] if args.shots is None else args.shots,
         "variables": job.get("variables") or None,
         "resource": resource,
         "name": f"rerun of job {job['id']}",

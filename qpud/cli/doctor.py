@@ -7,11 +7,10 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import NamedTuple, NoReturn
 
 from qpud.cli import userfile
-from qpud.cli.choice import QPU_DEFAULTS
+from qpud.cli.choice import BATCH_VARIABLES, QPU_DEFAULTS, chosen
 from qpud.cli.exits import Exit, Stop
 from qpud.cli.output import emit
 from qpud.cli.serve import Verbs
@@ -46,7 +45,11 @@ HOPS = (
     Hop("identity", Visit.be_known, "use the Unix socket, munge, or the token of an open session"),
     Hop("resource", Visit.find_resource, "choose one of them with --qpu, or correct what named it"),
     Hop("session", Visit.open_session, "read the reason; `qpud sessions` lists yours, QPUD_TOKEN may be an old one"),
-    Hop("url", Visit.knock_on_url, "let the daemon Listen on a TCP address that this machine reaches"),
+    Hop(
+        "url",
+        Visit.knock_on_url,
+        "let the daemon Listen on a TCP address that this machine reaches, and take the token of an open session",
+    ),
     Hop("specs", Visit.read_specs, "wait until the resource answers: `qpud info`"),
     Hop("job", Visit.run_job, "a script's jobs fare alike: `qpud info` and `qpud queue` tell more"),
 )
@@ -116,26 +119,49 @@ class Given(NamedTuple):
 
 def script_sentence(visit: Visit) -> str:
     """What `python script.py` would use here, with a shim; `qpud run` beside it where that is another."""
-    given = _given_to_scripts(visit)
+    mode = os.environ.get("QPUD_LOCAL") or "auto"
+    if mode not in ("auto", "never"):
+        emulator = LOCAL if mode == "always" else f"{mode} in its own process"
+        return f"python script.py uses {emulator}, because QPUD_LOCAL is {mode}."
+    try:
+        settings = userfile.read(os.environ)
+    except Stop as mistake:
+        return f"python script.py stops: {mistake.message}."
+    return _with_settings(visit, settings, mode)
+
+
+def _with_settings(visit: Visit, settings: userfile.Settings, mode: str) -> str:
+    given = _given_to_scripts(visit, settings)
     target = f"{visit.resource or visit.choice.name or 'the default resource'} ({visit.choice.named_by})"
     if given.named_by == "QPUD_URL" and not given.has_token:
         return f"python script.py is refused by the daemon at {given.url}: QPUD_URL is set, but no token."
     if not (why := _why_local(given, visit)):
         return f"python script.py uses {target} of the daemon at {given.url} ({given.named_by})."
     run = f"\nqpud run -- python script.py uses {target}." if visit.info else ""
+    if promise := _promise(settings, mode):
+        return f"python script.py stops, because {promise} and {why}.{run}"
     return f"python script.py uses {LOCAL}, because {why}.{run}"
 
 
-def _given_to_scripts(visit: Visit) -> Given:
+def _given_to_scripts(visit: Visit, settings: userfile.Settings) -> Given:
     """The variable, else the user's file; the sockets are the command line's."""
     has_token = bool(os.environ.get("QPUD_TOKEN") or os.environ.get("QPUD_TOKEN_FILE"))
     if url := os.environ.get("QPUD_URL"):
         return Given(url, "QPUD_URL", has_token)
-    with suppress(Stop):  # the mistake is told as a hop
-        found, token_file = userfile.daemon_of(userfile.read(os.environ), visit.choice.name)
-        if found:
-            return Given(found.value, found.source, has_token or token_file is not None)
+    found, token_file = userfile.daemon_of(settings, visit.choice.name)
+    if found:
+        return Given(found.value, found.source, has_token or token_file is not None)
     return Given("", "", has_token)
+
+
+def _promise(settings: userfile.Settings, mode: str) -> str:
+    """Why a shim would raise instead of emulating; empty if it would not (`is_promised` in qpud_pulser.py)."""
+    if mode == "never":
+        return "QPUD_LOCAL is never"
+    choice = chosen(None, os.environ, settings)
+    by_environment = choice.named_by in ("QPUD_QPU", *BATCH_VARIABLES)
+    stands_for_any = (choice.name or "").upper().startswith("EMU_")
+    return f"{choice.named_by} asks for {choice.name}" if by_environment and not stands_for_any else ""
 
 
 def _why_local(given: Given, visit: Visit) -> str:

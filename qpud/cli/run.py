@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import subprocess
 import sys
@@ -111,7 +112,9 @@ def resource_named(info: Mapping[str, Any], asked: str | None, named_by: str = O
     if asked in names:
         return asked
     source = "" if named_by == OPTION else f" ({named_by})"
-    raise Stop(f"there is no resource {asked}{source}; this daemon serves {', '.join(names)}", Exit.NOT_FOUND)
+    close = difflib.get_close_matches(asked.upper(), names, n=1)
+    guess = f": did you mean {close[0]}?" if close else ""
+    raise Stop(f"there is no resource {asked}{source}; this daemon serves {', '.join(names)}{guess}", Exit.NOT_FOUND)
 
 
 def url_of(client: Client, info: Mapping[str, Any]) -> str:

@@ -15,8 +15,8 @@ class Sdk(NamedTuple):
 
 
 SDKS: dict[str, Sdk] = {
-    "pulser": Sdk(r"QPUD_.*", "QpudBackend(sequence) of qpud_pulser.py"),
-    "qiskit": Sdk(r"QPUD_.*", "SamplerV2() of qpud_qiskit.py"),
+    "pulser": Sdk(r"QPUD_(?!MYQLM_).*", "QpudBackend(sequence) of qpud_pulser.py"),
+    "qiskit": Sdk(r"QPUD_(?!MYQLM_).*", "SamplerV2() of qpud_qiskit.py"),
     "qrmi": Sdk(r"(QRMI|SLURM)_JOB_.*|.*_QRMI_(WARDEN|JOB)_.*", "QRMIService().resources()[0]"),
     "cudaq": Sdk(
         r"(QRMI|SLURM)_JOB_QPU_.*|.*_QRMI_PASQAL_CLOUD_.*", 'only these: cudaq.set_target("pasqal", machine="qrmi")'

@@ -66,7 +66,8 @@ class Visit:
             else "no resource is named"
         )
         path = userfile.path_of(self._environ)
-        return f"{which}; {path} {f'has {len(settings)} settings' if settings else 'is not there or empty'}"
+        held = f"has {len(settings)} setting{'s' if len(settings) > 1 else ''}"
+        return f"{which}; {path} {held if settings else 'is not there or empty'}"
 
     def reach_daemon(self) -> str:
         """A socket or a TCP address answers as qpud does."""
@@ -110,7 +111,7 @@ class Visit:
 
     def knock_on_url(self) -> str:
         """SDKs speak TCP: the address answers, and takes the token."""
-        url = url_of(self.client, self.info)
+        url = self._environ.get("QPUD_URL") or url_of(self.client, self.info)
         knocking = Client([Place(None, url, "what SDKs are given")], self.token)
         try:
             knocking.get("/v1/info")
@@ -127,7 +128,9 @@ class Visit:
         return ", ".join([f"device {answer['name']}", *limits])
 
     def run_job(self) -> str:
-        """Two shots on one atom."""
+        """Two shots on one atom, where Pulser's programs run."""
+        if "target" in self._spec:  # QRMI's word for it; no Pulser device has this field
+            return f"not tried: {self.resource} takes programs of its own kind, not Pulser's"
         began = time.monotonic()
         body = {
             "sequence": json.dumps(_one_atom(self._spec)),

@@ -43,15 +43,12 @@ class Checker:
         """Check until cancelled."""
         failures = 0
         while True:
-            spec = self._context.specs.get(self._name)
-            job = self._next() if spec else None
-            spec = self._context.spec_for(job) if job else None
-            if spec is None or job is None:
+            if (found := self._next()) is None:
                 await self._changed.wait()
                 self._changed.clear()
                 continue
             began = self._context.pulse()
-            failures = 0 if await self._check(job, spec) else failures + 1
+            failures = 0 if await self._check(*found) else failures + 1
             await asyncio.sleep(self._pause(failures, self._context.pulse() - began))
 
     def _pause(self, failures: int, took: float) -> float:
@@ -60,9 +57,15 @@ class Checker:
             return _PATIENCE_SECONDS[min(failures, len(_PATIENCE_SECONDS)) - 1]
         return min(1.0, took / DUTY - took) if len(self._context.book.pending[self._name]) else 0.0
 
-    def _next(self) -> Job | None:
-        job_id = self._context.book.unvalidated[self._name].head()
-        return None if job_id is None else self._context.book.jobs[job_id]
+    def _next(self) -> tuple[Job, DeviceSpec] | None:
+        """The best job that can be checked: one like a QPU that has not told its device yet keeps nobody waiting."""
+        if self._name not in self._context.specs:
+            return None
+        for job_id in self._context.book.unvalidated[self._name].walk():
+            job = self._context.book.jobs[job_id]
+            if (spec := self._context.spec_for(job)) is not None:
+                return job, spec
+        return None
 
     async def _check(self, job: Job, spec: DeviceSpec) -> bool:
         text, variables, _seed = await queries.program(self._context.store, job.id)

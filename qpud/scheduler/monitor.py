@@ -64,7 +64,8 @@ class Monitor:
         if known is None or known.hash != spec.hash:
             self._context.specs[self.name] = spec
             log.info("device spec", extra={"resource": self.name, "device": spec.name, "hash": spec.hash})
-            self._context.wake(self.name)
+            for name in self._context.drivers:  # jobs on emulators may be checked against this spec too
+                self._context.wake(name)
             self._context.reshow()  # the first one is a resource's first sign of life
             self._unkept = spec
         await self._keep_spec()

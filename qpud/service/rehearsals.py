@@ -17,7 +17,7 @@ def check_session(policy: Policy, asked: Rehearsal) -> None:
 
     Raises:
         NotFound: The QPU whose place is taken does not exist.
-        Invalid: It is an emulator.
+        Invalid: It is an emulator, or takes other programs than Pulser's.
     """
     if not asked.like:
         return
@@ -25,6 +25,8 @@ def check_session(policy: Policy, asked: Rehearsal) -> None:
         raise NotFound(f"resource {asked.like[:64]!r} does not exist: like is one of {_qpus(policy)}")
     if policy.resources[asked.like].driver is DriverKind.EMULATOR:
         raise Invalid(f"{asked.like} is an emulator: like names a QPU, one of {_qpus(policy)}")
+    if policy.resources[asked.like].is_opaque:
+        raise Invalid(f"{asked.like} takes no Pulser sequences: like names a QPU that does, one of {_qpus(policy)}")
 
 
 def check_resource(policy: Policy, asked: Rehearsal, resource: str) -> None:
@@ -45,4 +47,5 @@ def check_resource(policy: Policy, asked: Rehearsal, resource: str) -> None:
 
 
 def _qpus(policy: Policy) -> str:
-    return ", ".join(name for name, one in policy.resources.items() if one.driver is not DriverKind.EMULATOR) or "none"
+    qpus = (name for name, one in policy.resources.items() if one.driver is not DriverKind.EMULATOR)
+    return ", ".join(name for name in qpus if not policy.resources[name].is_opaque) or "none"

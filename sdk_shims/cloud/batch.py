@@ -22,7 +22,7 @@ class SessionToken(TokenProvider):
 
 def on_qpud():
     """The cloud's connection, to qpud's addresses; the project is qpud's account, and any name will do."""
-    url = os.environ["QPUD_URL"]
+    url = f"{os.environ['QPUD_URL']}/r/{os.environ['QPUD_QPU']}"  # devices of the same name are told apart by the QPU
     endpoints = Endpoints(core=f"{url}/core-fast", account=f"{url}/account")
     return PasqalCloudConnection(project_id="qpud", endpoints=endpoints, token_provider=SessionToken())
 

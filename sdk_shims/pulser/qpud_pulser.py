@@ -227,6 +227,8 @@ class QpudConnection(RemoteConnection):
         self._url = place.url
         if not self._url:
             raise QpudUnreachable("QPUD_URL is not set: start the script with `qpud run --qpu=NAME -- python …`")
+        if not re.match(r"https?://.", self._url):
+            raise QpudError(f"{place.url_by} {self._url!r} is not a URL like http://127.0.0.1:8006")
         self._token = token or _session_token(place)
         if not self._token and _in_user_file(place.url_by):
             raise QpudUnreachable(

@@ -93,6 +93,27 @@ def test_another_run_asks_for_the_same_program_and_seed(daemon: Replay, qpud: Sh
     assert daemon.requests("DELETE", "/v1/sessions/s")
 
 
+def test_a_result_of_its_own_kind_is_kept_and_cannot_be_compared(daemon: Replay, qpud: Shell) -> None:
+    daemon.on("GET", "/v1/jobs/7/bundle", a_bundle(resource="IBM") | {"counts": {}, "result": '{"c": [1]}'})
+    qpud("bundle", "7", "-o", "b.zip")
+    with zipfile.ZipFile(qpud.folder / "b.zip") as archive:
+        assert archive.read("result.txt").decode() == '{"c": [1]}'
+    done = qpud("rerun", "b.zip")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "qpud: job 7 of the bundle ran a program of IBM's own kind: its result (result.txt) is no counts, "
+        "so there are no distributions to compare\n"
+    )
+    assert not daemon.requests("POST", "/v1/sessions")
+
+
+def test_shots_are_what_was_asked_for_even_if_none(daemon: Replay, qpud: Shell) -> None:
+    path = bundled(daemon, qpud)
+    answers(daemon, COUNTS)
+    qpud("rerun", str(path), "--shots=0")
+    assert daemon.requests("POST", "/v1/jobs")[0].body["shots"] == 0  # the daemon refuses it
+
+
 def test_other_counts_are_different_by_exit_code_and_sentence(daemon: Replay, qpud: Shell) -> None:
     path = bundled(daemon, qpud)
     answers(daemon, {"01": 60, "10": 140})

@@ -88,6 +88,42 @@ def test_a_daemon_of_the_users_file_that_cannot_be_used_is_told(
     assert said.startswith("python script.py uses the emulator of its own Python") and said.endswith(why)
 
 
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"QPUD_QPU": "FRESNEL"}, "stops, because QPUD_QPU asks for FRESNEL and neither QPUD_URL nor url in"),
+        (
+            {"SLURM_JOB_QPU_RESOURCES": "FRESNEL"},
+            "stops, because SLURM_JOB_QPU_RESOURCES asks for FRESNEL and neither",
+        ),
+        ({"QPUD_QPU": "EMU_MPS"}, "uses the emulator of its own Python"),
+        ({"QPUD_LOCAL": "never"}, "stops, because QPUD_LOCAL is never and neither QPUD_URL nor url in"),
+        ({"QPUD_LOCAL": "emu-sv", "QPUD_QPU": "FRESNEL"}, "uses emu-sv in its own process, because QPUD_LOCAL is emu"),
+    ],
+)
+def test_a_script_never_emulates_what_was_asked_for_by_name(
+    qpud: Any, ready: Any, environ: dict[str, str], said: str
+) -> None:
+    assert qpud("doctor", **environ).stdout.splitlines()[0].startswith(f"python script.py {said}")
+
+
+def test_a_script_stops_at_a_mistake_in_the_users_file(qpud: Any, ready: Any, tmp_path: Path) -> None:
+    (tmp_path / "qpud.ini").write_text("what\n")
+    said = qpud("doctor", XDG_CONFIG_HOME=str(tmp_path)).stdout.splitlines()[0]
+    assert said.startswith(f"python script.py stops: {tmp_path}/qpud.ini, line 1: [default] takes qpu")
+
+
+def test_the_address_that_scripts_are_given_is_the_one_tried(qpud: Any, ready: Any) -> None:
+    found = hops(qpud("doctor", "--json", QPUD_URL="http://127.0.0.1:9", QPUD_TOKEN="tok-9"))
+    assert (found["daemon"]["ok"], found["url"]["ok"]) == (True, False)
+    assert "http://127.0.0.1:9" in found["url"]["said"]
+
+
+def test_a_near_name_is_suggested(qpud: Any, ready: Any) -> None:
+    said = hops(qpud("doctor", "--json", "--qpu=fresnl"))["resource"]["said"]
+    assert said == "there is no resource fresnl; this daemon serves FRESNEL, EMU_MPS: did you mean FRESNEL?"
+
+
 def test_no_daemon_fails_with_what_to_do(qpud: Any) -> None:
     ended = qpud("doctor", "--json")
     found = hops(ended)
@@ -118,6 +154,15 @@ def test_a_daemon_without_tcp_fails_at_the_url(qpud: Any, ready: Any) -> None:
     ended = qpud("doctor", "--json")
     assert (ended.returncode, hops(ended)["url"]["ok"], hops(ended)["specs"]["ok"]) == (1, False, None)
     assert closed(ready)
+
+
+def test_a_resource_of_another_kind_is_sent_no_pulser_program(qpud: Any, ready: Any) -> None:
+    spec = {"name": "IBM", "max_runs": None, "spec": {"name": "IBM", "target": {"num_qubits": 5}}}
+    ready.on("GET", "/v1/resources/FRESNEL/spec", spec)
+    ended = qpud("doctor", "--json")
+    said = "not tried: FRESNEL takes programs of its own kind, not Pulser's"
+    assert (ended.returncode, hops(ended)["job"]["said"]) == (0, said)
+    assert not ready.requests("POST", "/v1/jobs")
 
 
 def test_a_job_that_waits_too_long_is_canceled_with_the_reason(qpud: Any, ready: Any) -> None:

@@ -14,7 +14,7 @@ import pytest
 RESOURCES = [{"name": "FRESNEL"}, {"name": "EMU_MPS"}, {"name": "TEST-1"}]
 SESSION = {"id": "s-9", "expires_at": "2026-12-25T00:00:00Z", "idle_expires_at": "2026-11-25T01:00:00Z"}
 READ_BY = {
-    "pulser": {"QPUD_TOKEN", "QPUD_SOCKET", "QPUD_URL", "QPUD_QPU", "QPUD_MYQLM_URI"},
+    "pulser": {"QPUD_TOKEN", "QPUD_SOCKET", "QPUD_URL", "QPUD_QPU"},
     "cudaq": {
         *(f"{who}_JOB_QPU_{what}" for who in ("QRMI", "SLURM") for what in ("RESOURCES", "TYPES")),
         *(f"FRESNEL_QRMI_PASQAL_CLOUD_{what}" for what in ("BASE_URL", "AUTH_TOKEN", "PROJECT_ID")),

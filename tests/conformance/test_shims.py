@@ -69,6 +69,13 @@ def test_each_example_runs_in_its_own_environment(
     assert said in run_on(site, outside, "FRESNEL", venvs.python_of(client), SHIMS / script)
 
 
+def test_the_cloud_example_runs_on_the_resource_of_its_run_though_another_has_the_same_device(
+    site: Site, outside: dict[str, str]
+) -> None:
+    run_on(site, outside, "EMU_MPS", venvs.python_of("pasqal_cloud"), SHIMS / "cloud/batch.py")
+    assert site.get("/v1/jobs?limit=1")["jobs"][0]["resource"] == "EMU_MPS"
+
+
 @pytest.fixture(scope="session")
 def sweep(worker_python: Path) -> list[Any]:
     """One script, unchanged on every path."""

@@ -16,14 +16,16 @@ import pytest
 
 from qpud.core.errors import BadRequest, Conflict, Invalid, NotFound
 from qpud.core.faults import parse
-from qpud.core.job import JobState
+from qpud.core.job import JobState, Reason
 from qpud.core.policy import Policy
 from qpud.core.rehearsal import Emulator, Rehearsal
 from qpud.core.resource import ResourcePolicy
 from qpud.core.session import Session
-from qpud.core.terms import DriverKind
+from qpud.core.terms import DriverKind, QrmiType
 from qpud.drivers.base import DeviceSpec, Driver
 from qpud.drivers.emulator import EmulatorDriver
+from qpud.scheduler import monitor
+from qpud.service.rehearsals import check_session
 from tests.daemon.builders import (
     ALICE,
     BOB,
@@ -200,6 +202,13 @@ async def test_like_names_a_qpu(tmp_path: Path):
     assert emulator.value.message == "EMU is an emulator: like names a QPU, one of TWIN"
 
 
+def test_like_names_a_qpu_that_takes_pulsers_programs():
+    ibm = ResourcePolicy(name="IBM", driver=DriverKind.QRMI, qrmi_type=QrmiType.IBM_QUANTUM_SYSTEM)
+    policy = msgspec.structs.replace(with_emulator(), resources={**with_emulator().resources, "IBM": ibm})
+    with pytest.raises(Invalid, match="IBM takes no Pulser sequences: like names a QPU that does, one of TWIN"):
+        check_session(policy, Rehearsal(like="IBM"))
+
+
 async def test_a_second_session_of_a_slurm_job_rehearses_the_same(tmp_path: Path):
     async with a_site(tmp_path) as site:
         await site.session(slurm_job_id="7", rehearsal=Rehearsal(seed=1))
@@ -291,11 +300,15 @@ def another_spec() -> DeviceSpec:
 
 
 @contextlib.asynccontextmanager
-async def a_site_with_an_emulator(path: Path) -> AsyncIterator[tuple[Site, Qpu]]:
-    """TWIN, a QPU whose spec allows 50 runs, and EMU."""
+async def a_site_with_an_emulator(
+    path: Path, *, is_told: bool = True, validation_wait: float = 1.0
+) -> AsyncIterator[tuple[Site, Qpu]]:
+    """TWIN, a QPU whose spec allows 50 runs, if it tells it, and EMU."""
     twin, workers = Qpu(seconds=0.0), FakeWorkers()
-    twin.spec = another_spec()
+    twin.spec = another_spec() if is_told else None
     policy = with_emulator()
+    daemon = msgspec.structs.replace(policy.daemon, validation_wait=validation_wait)
+    policy = msgspec.structs.replace(policy, daemon=daemon)
     emulator = EmulatorDriver(policy.resources["EMU"], workers, time.time)
     drivers: dict[str, Driver] = {"TWIN": QpuDriver("TWIN", twin), "EMU": emulator}
     async with a_site(path, twin, policy=policy, workers=workers, drivers=drivers) as site:
@@ -339,6 +352,21 @@ async def test_a_new_spec_of_the_qpu_has_the_waiting_jobs_checked_again(tmp_path
         second = await site.end(await site.submit(like, 5, resource="EMU", sequence=sequence(4)))
         assert (await site.result(second)).spec_hash == newer.hash
         assert twin.requests == []
+
+
+async def test_a_job_like_a_qpu_that_has_not_told_its_device_waits_for_it_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(monitor, "WORRIED_SECONDS", 0.01)
+    async with a_site_with_an_emulator(tmp_path, is_told=False, validation_wait=0.0) as (site, twin):
+        like, plain = await site.session(rehearsal=Rehearsal(like="TWIN")), await site.session()
+        await until(lambda: "EMU" in site.context.specs)
+        waiting = await site.submit(like, 5, resource="EMU", sequence=sequence(4))
+        other = await site.end(await site.submit(plain, 5, resource="EMU", sequence=sequence(4)))
+        before = await site.job(waiting)
+        twin.spec = another_spec()
+        after = await site.end(waiting)
+    assert (other.state, before.reason, after.state) == (DONE, Reason.VALIDATING, DONE)
 
 
 async def test_results_come_in_the_time_of_the_qpu_and_the_emulator_is_free(tmp_path: Path):

@@ -154,6 +154,16 @@ def test_both_say_what_named_the_resource(shim: dict[str, Any], homes: dict[str,
             assert shim[name][1] == chosen(None, environ).named_by
 
 
+@pytest.mark.worker
+def test_an_address_that_is_none_is_told_in_a_sentence(worker_python: Path) -> None:
+    script = "from qpud_pulser import *\ntry: QpudConnection()\nexcept QpudError as refused: print(refused)"
+    environ = {"PYTHONPATH": str(SHIM), "QPUD_URL": "foo", "QPUD_TOKEN": "x"}
+    said = subprocess.run(
+        [worker_python, "-c", script], env=environ, capture_output=True, text=True, timeout=60
+    ).stdout
+    assert said == "QPUD_URL 'foo' is not a URL like http://127.0.0.1:8006\n"
+
+
 def test_a_token_of_the_users_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("qpud_abc\n")
     (tmp_path / "qpud.ini").write_text(f"url = http://site:1\ntoken_file = {tmp_path}/token\n")
