@@ -174,7 +174,9 @@ def _check_needed(resource: ResourcePolicy, section: Section, key: str, findings
 
 def warnings(policy: Policy) -> list[str]:
     """What is allowed but probably not meant, one sentence each."""
-    return _listen_warnings(policy) + _resource_warnings(policy) + _cloud_name_warnings(policy)
+    return (
+        _listen_warnings(policy) + _slurm_warnings(policy) + _resource_warnings(policy) + _cloud_name_warnings(policy)
+    )
 
 
 def _listen_warnings(policy: Policy) -> list[str]:
@@ -192,12 +194,21 @@ def _listen_warnings(policy: Policy) -> list[str]:
         )
     if policy.daemon.socket_mode & 0o007:
         found.append(f"SocketMode = {policy.daemon.socket_mode:04o} lets every user of this machine in.")
-    if not policy.daemon.slurm_control:
+    return found
+
+
+def _slurm_warnings(policy: Policy) -> list[str]:
+    daemon, found = policy.daemon, []
+    if not daemon.slurm_control:
         found += [
             f"SlurmLicenses and SlurmPartitions of resource {one.name} do nothing without SlurmControl = yes."
             for one in policy.resources.values()
             if one.slurm_licenses or one.slurm_partitions
         ]
+    if not daemon.slurm_lookup:
+        idle = {"SlurmPriority": daemon.slurm_priority, "SlurmRestSocket": daemon.slurm_rest_socket is not None}
+        idle |= {f"Qos of queue {queue.name}": bool(queue.qos) for queue in policy.queues.values()}
+        found += [f"{key} does nothing without SlurmLookup = yes." for key, value in idle.items() if value]
     return found
 
 

@@ -48,6 +48,7 @@ class Flight:
         began: The job whose slices it has run in a row, `since` when (seconds since the epoch).
         lengths: How long its slices are, as far as it is worked out.
         contested_at: When a higher tier came that will cut the slice; None if none did.
+        is_unmanned: Whether the slice in flight waits for a worker; after its end, whether it was cut while it did.
     """
 
     __slots__ = (
@@ -56,6 +57,7 @@ class Flight:
         "degraded",
         "drained",
         "is_down",
+        "is_unmanned",
         "job_id",
         "leaving",
         "lengths",
@@ -76,6 +78,7 @@ class Flight:
         self.began: int | None = None
         self.since = 0.0
         self.contested_at: float | None = None
+        self.is_unmanned = False
         self.lengths: SliceLengths | None = None
         self.job_id: int | None = None
         self.leaving: int | None = None

@@ -52,7 +52,7 @@ class Interruption(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     at: float
-    mode: PreemptMode  # REQUEUE or CANCEL
+    mode: PreemptMode  # REQUEUE or CANCEL; SLICE if nothing of it has run
 
 
 class Landing(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,6 +114,8 @@ def _ask(book: Book, resource: str, current: Job | None, now: float) -> Ask:
 
 def _keeps(book: Book, order: Order, current: Job, flight: Flight, now: float) -> bool:
     """Whether the job goes on whoever waits."""
+    if flight.is_unmanned:
+        return False
     if order.runs_whole or preempt_mode(current, book.policy.queues) is PreemptMode.OFF:
         return True
     queue = book.policy.queues.get(current.queue)
@@ -169,6 +171,7 @@ def begin(book: Book, resource: str, job_id: int, now: float) -> Job:
     flight, job = book.flights[resource], book.jobs[job_id]
     if flight.began != job_id:
         flight.began, flight.since, flight.contested_at = job_id, now, None
+    flight.is_unmanned = False
     flight.sets_up = flight.register != job.register_hash
     flight.register = job.register_hash
     if job.state is JobState.PENDING:
@@ -180,6 +183,8 @@ def begin(book: Book, resource: str, job_id: int, now: float) -> Job:
 def interruption(book: Book, resource: str, now: float) -> Interruption | None:
     """Whether the slice in flight is to be cut; asked when something has changed.
 
+    One that waits for a worker gives way to a higher tier at once, whatever its PreemptMode: nothing is lost.
+
     Args:
         book: Everything unfinished.
         resource: Which one.
@@ -189,9 +194,14 @@ def interruption(book: Book, resource: str, now: float) -> Interruption | None:
     current = book.current(resource)
     if flight.is_down and current is not None:
         return Interruption(at=now, mode=PreemptMode.REQUEUE)
-    if current is None or order.runs_whole or preempt_mode(current, book.policy.queues) not in CUTTING:
+    if current is None or order.runs_whole:
+        return None
+    if not flight.is_unmanned and preempt_mode(current, book.policy.queues) not in CUTTING:
         return None
     best = order.best_tier(_ask(book, resource, None, now))
+    if flight.is_unmanned:
+        is_overtaken = best is not None and best > order.tier_of(current)
+        return Interruption(at=now, mode=PreemptMode.SLICE) if is_overtaken else None
     if best is None or not preempts(best, current, order.tier_of(current), book.policy.queues):
         flight.contested_at = None
         return None
@@ -229,6 +239,7 @@ def land(
     was_cut = is_cut or (outcome.state is OutcomeState.CANCELED and job.reason is not Reason.CANCELING)
     charge = charge_of(outcome, ended.shots, flight.pace, is_cut=was_cut)
     order.charge(job, charge.qpu_seconds, now)
+    flight.is_unmanned = flight.is_unmanned and is_cut and not outcome.qpu_seconds
     flight.pace.learn(outcome)
     verdict = after_slice(job, outcome, attempts, stopping, outcome.ended_at, charged=charge.qpu_seconds)
     if is_cut:
@@ -278,10 +289,10 @@ def charge_of(outcome: Outcome, shots: int, pace: Pace, *, is_cut: bool) -> Char
 
 def _is_taken_from(book: Book, resource: str, job: Job, now: float) -> bool:
     """Whether a higher tier takes the resource now from a job of a queue with PreemptMode=CANCEL."""
-    order = book.pending[resource]
+    order, flight = book.pending[resource], book.flights[resource]
     if order.runs_whole or preempt_mode(job, book.policy.queues) is not PreemptMode.CANCEL:
         return False
-    if _keeps(book, order, job, book.flights[resource], now):
+    if flight.is_unmanned or _keeps(book, order, job, flight, now):
         return False
     best = order.best_tier(_ask(book, resource, None, now))
     return best is not None and best > order.tier_of(job)

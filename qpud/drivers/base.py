@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from asyncio.subprocess import Process
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -231,8 +231,8 @@ class SlurmProtocol(Protocol):
     async def jobs(self, resource: str) -> list[WorkerJob]:
         """The Slurm jobs of a resource that wait or run, of earlier lives too. Raises: SlurmAway."""
 
-    async def cancel_left(self, resource: str) -> int:
-        """Cancel the Slurm jobs that an earlier life left; returns how many. Raises: SlurmAway."""
+    async def cancel_left(self, resource: str, gone: Collection[str]) -> int:
+        """Cancel the Slurm jobs that an earlier life left, and those named; returns how many. Raises: SlurmAway."""
 
     async def cancel_all(self, resource: str) -> int:
         """Cancel every Slurm job of a resource; returns how many. Raises: SlurmAway."""

@@ -88,7 +88,9 @@ class Pool:
         self._pause = 0.0
         self._retry_at = 0.0
         self._is_wanted = False
+        self._gone: set[str] = set()  # Slurm jobs whose worker has ended; Slurm may not know it yet
         self._changed, self._told, self._hired = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._left = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._leaving: set[asyncio.Task[None]] = set()
 
@@ -102,6 +104,7 @@ class Pool:
         self._tasks = [
             asyncio.create_task(self._tend(), name=f"pool-{self._policy.name}"),
             asyncio.create_task(self._watch(), name=f"pool-watch-{self._policy.name}"),
+            asyncio.create_task(self._clean(), name=f"pool-clean-{self._policy.name}"),
         ]
 
     async def close(self) -> None:
@@ -275,7 +278,7 @@ class Pool:
 
     def _bury(self, now: float) -> None:
         for berth in [berth for berth in self._berths if berth.is_over]:
-            self._berths.remove(berth)
+            self._forget(berth)
             if berth.has_been_ready:
                 log.warning("worker lost", extra={"resource": self._policy.name, "why": berth.last_words})
                 continue
@@ -314,8 +317,13 @@ class Pool:
                 log.info("idle worker ends", extra={"resource": self._policy.name, "slurm_job": berth.slurm_job})
                 self._dismiss(berth)
 
-    def _dismiss(self, berth: Berth) -> None:
+    def _forget(self, berth: Berth) -> None:
         self._berths.remove(berth)
+        self._gone.add(berth.name)
+        self._left.set()
+
+    def _dismiss(self, berth: Berth) -> None:
+        self._forget(berth)
         task = asyncio.create_task(berth.close(), name="worker-leaves")
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
@@ -326,9 +334,7 @@ class Pool:
         return any(berth.is_ready or berth.is_queued for berth in self._berths)
 
     async def _watch(self) -> None:
-        """Cancel what an earlier life left; then see how the jobs of new workers get on."""
-        while not await self._has_cleaned():  # noqa: ASYNC110  (Slurm comes back without a word)
-            await asyncio.sleep(CLEAN_SECONDS)
+        """See how the jobs of new workers get on."""
         while True:
             await self._hired.wait()
             self._hired.clear()
@@ -338,15 +344,28 @@ class Pool:
                     break
                 await self._look()
 
-    async def _has_cleaned(self) -> bool:
-        try:
-            left = await self._slurm.cancel_left(self._policy.name)
-        except SlurmAway as away:
-            log.warning("Slurm cannot be asked for left workers", extra={"why": away.message})
-            return False
-        if left:
-            log.warning("workers of an earlier life cancelled", extra={"resource": self._policy.name, "number": left})
-        return True
+    async def _clean(self) -> None:
+        """Cancel what an earlier life left, and what outlived its srun: Slurm was away when that ended."""
+        while True:
+            await self._cancel_left(frozenset(self._gone))
+            await self._left.wait()
+            self._left.clear()
+            await asyncio.gather(*self._leaving, return_exceptions=True)
+            await asyncio.sleep(CLEAN_SECONDS)
+
+    async def _cancel_left(self, gone: frozenset[str]) -> None:
+        for attempt in itertools.count():
+            try:
+                left = await self._slurm.cancel_left(self._policy.name, gone)
+            except SlurmAway as away:
+                if not attempt:  # once: Slurm may be away all night
+                    log.warning("Slurm cannot be asked for left workers", extra={"why": away.message})
+                await asyncio.sleep(CLEAN_SECONDS)
+                continue
+            self._gone -= gone
+            if left:
+                log.warning("left workers cancelled", extra={"resource": self._policy.name, "number": left})
+            return
 
     async def _look(self) -> None:
         with contextlib.suppress(SlurmAway):  # srun will say so itself

@@ -246,6 +246,8 @@ class Crew:
         if outcome.state is not OutcomeState.FAILED:
             obtained = outcome.shots
             note = f"its slice was cut with {obtained} of {shots} shots" if is_cut and obtained < shots else ""
+            if is_cut and self._context.book.flights[self._name].is_unmanned:
+                note = "its slice gave way while it waited for a worker"
             return Landed(outcome=outcome, note=note, is_cut=is_cut)
         self._context.metrics.driver_error(self._name, "failed")
         return Landed(outcome=outcome, note=f"a slice failed on {self._name}: {outcome.message}")

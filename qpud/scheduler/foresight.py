@@ -42,6 +42,11 @@ class Foresight:
         before, self._trouble = self._trouble, self._driver.trouble if self._driver else ""
         return before != self._trouble
 
+    def is_unmanned(self) -> bool:
+        """Whether the slice in flight waits for a worker: nothing of it runs."""
+        flown = self._context.book.flights[self._name].job_id
+        return self._driver is not None and flown is not None and bool(self._driver.lacks(flown))
+
     def _current(self) -> list[Job]:
         """The job that has the resource: what was prepared for it is about to be used."""
         current = self._context.book.current(self._name)

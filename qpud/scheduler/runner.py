@@ -327,6 +327,7 @@ class Runner:
 
     def _cut_at(self) -> float | None:
         """When the slice in flight is to be cut, seconds since the epoch; None if it may run to its end."""
+        self._context.book.flights[self._name].is_unmanned = self._foresight.is_unmanned()
         interruption = turns.interruption(self._context.book, self._name, self._context.clock())
         return None if interruption is None else interruption.at
 

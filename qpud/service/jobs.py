@@ -179,7 +179,7 @@ class JobVerbs(EndingVerbs):
         return ordered[:_LONGEST_QUEUE]
 
     def _entry(self, who: Identity, position: int, job: Job, forecast: verbs.Forecast | None) -> verbs.QueueEntry:
-        shown, word = job, explain.reason(job, self._context.book, self._context.clock())
+        shown, word = job, self._explained(job).reason
         if not who.may_see(job.user_id):
             shown = msgspec.structs.replace(job, name=None, uid="", session_id="", sequence_hash="")
         waited = (job.started_at or self._context.clock()) - job.submitted_at

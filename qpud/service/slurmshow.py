@@ -40,6 +40,7 @@ class SlurmShow:
         self._context = context
         self._changed = asyncio.Event()
         self._steady: dict[str, Steadiness] = {}
+        self._is_away = False
         context.reshow = self._changed.set
 
     async def run(self) -> None:
@@ -124,21 +125,22 @@ class SlurmShow:
     # -- when
     async def _compare_or_log(self, control: SlurmControl) -> float:
         """Compare; returns the seconds until the next time."""
+        was_away, self._is_away = self._is_away, False
         try:
             trouble, seconds = await self.compare(control), EVERY_SECONDS
         except SlurmAway as failure:
-            trouble, seconds = failure.message, RETRY_SECONDS
+            trouble, seconds, self._is_away = failure.message, RETRY_SECONDS, True
         except QpudError as failure:  # a full disk, or a Slurm that shows nothing
             trouble, seconds = failure.message, EVERY_SECONDS
-        self._complain(trouble)
+        self._complain(trouble, is_old=was_away and self._is_away)
         return seconds
 
-    def _complain(self, trouble: str) -> None:
-        """Once for each reason: it is tried again, maybe all night."""
+    def _complain(self, trouble: str, *, is_old: bool) -> None:
+        """Once for each reason, of which that Slurm is away is one: it is tried again, maybe all night."""
         if not trouble:
             self._context.slurm_troubles.pop("resources", None)
             return
-        if trouble != self._context.slurm_troubles.get("resources"):
+        if not is_old and trouble != self._context.slurm_troubles.get("resources"):
             log.warning("Slurm does not show how the resources are", extra={"why": trouble})
         self._context.slurm_troubles["resources"] = trouble
 

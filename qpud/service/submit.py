@@ -337,8 +337,10 @@ class SubmitVerbs(HeldVerbs):
 
     def _has_to_know(self, resource: str) -> bool:
         """Whether new jobs matter before the slice in flight has ended: there is none, or they may cut it."""
-        current = self._context.book.current(resource)
-        return current is None or preempt_mode(current, self.policy.queues) in CUTTING
+        current, flight = self._context.book.current(resource), self._context.book.flights.get(resource)
+        if current is None or (flight is not None and flight.is_unmanned):
+            return True
+        return preempt_mode(current, self.policy.queues) in CUTTING
 
 
 def _promises(accepted: list[Accepted], jobs: list[Job]) -> dict[int, list[int]]:

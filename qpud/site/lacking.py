@@ -38,6 +38,8 @@ def _of_slurm(daemon: DaemonPolicy) -> list[str]:
     ]
     if daemon.slurm_conf is not None and _is_missing(daemon.slurm_conf):
         found.append(f"SlurmConf = {daemon.slurm_conf}: there is no such file.")
+    if daemon.slurm_rest_socket is not None and _is_missing(daemon.slurm_rest_socket):
+        found.append(f"SlurmRestSocket = {daemon.slurm_rest_socket}: there is no such socket.")
     return found
 
 

@@ -15,6 +15,7 @@ import socket
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Collection
 from pathlib import Path
 
 from qpud.core.slurm import SlurmAway, WorkerJob
@@ -77,10 +78,11 @@ class Srun:
             if len(row) == 4 and row[0].startswith(self._family(resource)) and row[1].isdigit()
         ]
 
-    async def cancel_left(self, resource: str) -> int:
-        """Cancel the Slurm jobs that an earlier life left; returns how many. Raises: SlurmAway."""
+    async def cancel_left(self, resource: str, gone: Collection[str]) -> int:
+        """Cancel the Slurm jobs that an earlier life left, and those named; returns how many. Raises: SlurmAway."""
         ours = f"{self._family(resource)}{self._life}."
-        return await self._cancel([job for job in await self.jobs(resource) if not job.name.startswith(ours)])
+        jobs = [job for job in await self.jobs(resource) if job.state != "COMPLETING"]
+        return await self._cancel([job for job in jobs if job.name in gone or not job.name.startswith(ours)])
 
     async def cancel_all(self, resource: str) -> int:
         """Cancel every Slurm job of a resource; returns how many. Raises: SlurmAway."""

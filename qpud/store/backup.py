@@ -6,6 +6,7 @@ whole and on the disk.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sqlite3
@@ -18,6 +19,8 @@ from urllib.parse import quote
 
 from qpud.core.errors import Conflict, Invalid, NotFound, Unavailable
 from qpud.store.schema import MIGRATIONS, schema_of
+
+log = logging.getLogger(__name__)
 
 DATABASE = "state.sqlite"
 KEPT_COPIES = 2
@@ -40,6 +43,8 @@ def keep_before_migration(connection: sqlite3.Connection, path: Path) -> None:
             f"the database {path} has schema {version} and cannot be copied to {copy.name} before it becomes"
             f" schema {len(MIGRATIONS)}: {error}"
         ) from None
+    kept = {"from": version, "to": len(MIGRATIONS), "copy": str(copy)}
+    log.warning("the database gets a new schema, a copy of it is kept", extra=kept)
     for old in _copies(path)[:-KEPT_COPIES]:
         old.unlink()
 

@@ -365,6 +365,8 @@ def test_the_defaults_give_no_warning() -> None:
             "CloudName x is that of A and of B",
         ),
         ("[resource r]\nDriver = emulator\nWorkers = 2\n", "Workers of resource r has no effect"),
+        ("[qpud]\nSlurmPriority = yes\n", "SlurmPriority does nothing without SlurmLookup = yes."),
+        ("[queue a]\nQos = urgent\n", "Qos of queue a does nothing without SlurmLookup = yes."),
     ],
 )
 def test_what_is_probably_not_meant_is_told(text: str, warning: str) -> None:

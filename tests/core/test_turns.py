@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -158,6 +159,21 @@ def test_cancel_ends_the_job_at_a_boundary_too() -> None:
     machine.step(arrive=partial(machine.submit, "prod", 10), after=9.9999999)
     machine.run()
     assert machine.landings[0].verdict.job.state is JobState.CANCELED
+
+
+@pytest.mark.parametrize("mode", list(PreemptMode))
+def test_a_slice_without_a_worker_gives_way_at_once_and_its_job_goes_on_later(mode: PreemptMode) -> None:
+    policy = changed(POLICY, "development", preempt_mode=mode, preempt_exempt_time=60.0, grace_time=60.0)
+    machine = a_machine(policy)
+    machine.submit("deve", 10)
+
+    def arrive() -> None:
+        machine.book.flights[RESOURCE].is_unmanned = True
+        machine.submit("prod", 10)
+
+    machine.step(arrive=arrive)
+    machine.run()
+    assert machine.slices == [(1, 0), (2, 10), (1, 10)]
 
 
 def test_a_job_of_the_same_tier_cuts_nothing() -> None:

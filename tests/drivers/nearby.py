@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Collection
 
 from qpud.core.slurm import SlurmAway, WorkerJob
 from qpud.site.srun import LINE_LIMIT
@@ -17,7 +18,7 @@ class NearbySlurm:
         processes: What was started, by name.
         refuses: What srun says in place of starting anything; "" to start.
         gate: While it is clear, jobs are PENDING (Resources).
-        away: Questions are not answered.
+        away: Questions are not answered; `refused` is how often one was for left jobs.
     """
 
     def __init__(self) -> None:
@@ -27,6 +28,7 @@ class NearbySlurm:
         self.gate = asyncio.Event()
         self.gate.set()
         self.away = False
+        self.refused = 0
         self.cancelled: list[str] = []
 
     @property
@@ -58,8 +60,12 @@ class NearbySlurm:
             if name not in self.processes and name.startswith(f"qpud-{resource}-")
         ]
 
-    async def cancel_left(self, resource: str) -> int:
-        return 0
+    async def cancel_left(self, resource: str, gone: Collection[str]) -> int:
+        if self.away:
+            self.refused += 1
+            raise SlurmAway("Slurm does not answer")
+        self.cancelled += sorted(gone)
+        return len(gone)
 
     async def cancel_all(self, resource: str) -> int:
         self.cancelled.append(resource)

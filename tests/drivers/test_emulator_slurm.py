@@ -198,6 +198,22 @@ async def test_an_idle_worker_ends_and_the_next_slice_starts_another(worker_pyth
 
 
 @worker
+async def test_the_slurm_job_of_a_worker_that_ended_while_slurm_was_away_is_cancelled_afterwards(
+    worker_python: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("qpud.drivers.pool.CLEAN_SECONDS", 0.05)
+    slurm = NearbySlurm()
+    async with opened(slurm, worker_python, worker_idle_time=0.5) as driver:
+        assert (await fly(driver, a_request("a"))).state is OutcomeState.DONE
+        slurm.away = True
+        await until(lambda: slurm.refused >= 3)
+        assert driver.crew() == [] and slurm.cancelled == []
+        slurm.away = False
+        await until(lambda: slurm.cancelled == ["qpud-EMU-1"])
+    assert caplog.text.count("Slurm cannot be asked for left workers") == 1
+
+
+@worker
 async def test_a_slice_takes_a_worker_from_a_job_ahead_of_its_turn_when_slurm_has_no_other(
     worker_python: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,6 +26,7 @@ def test_a_policy_that_fits_the_machine_lacks_nothing(tmp_path: Path) -> None:
         ({"socket_group": "no-such-group"}, "SocketGroup = no-such-group"),
         ({"worker_python": Path("/nowhere/python")}, "WorkerPython = /nowhere/python"),
         ({"slurm_lookup": True, "slurm_conf": Path("/nowhere/slurm.conf")}, "SlurmConf = /nowhere/slurm.conf"),
+        ({"slurm_lookup": True, "slurm_rest_socket": Path("/nowhere/socket")}, "SlurmRestSocket = /nowhere/socket"),
     ],
 )
 def test_what_the_machine_lacks_is_named(
