@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from qpud.core.slices import Outcome, OutcomeState
+from qpud.core.slices import OutcomeState
 from qpud.drivers import cloud_login
 from qpud.drivers.base import Fault, HealthState, Refused, Unreachable
 from qpud.drivers.pasqal_cloud import PasqalCloudDriver
-from tests.drivers.builders import a_slice, cloud, private_file
+from tests.drivers.builders import a_slice, cloud, opened, private_file, run
 from tests.drivers.stub_cloud import SPECS, StubCloud, stub_cloud
 from tests.drivers.stub_qpu import HTML
 
@@ -31,18 +31,12 @@ async def rig(
 ) -> AsyncIterator[tuple[StubCloud, PasqalCloudDriver]]:
     with TemporaryDirectory() as folder:
         credentials = private_file(Path(folder) / "credentials", text)
-        async with asyncio.timeout(60), stub_cloud(shot_rate=shot_rate) as stub:
-            driver = cloud(stub.url, **{"credentials_file": credentials, **changes})
-            await driver.open()
-            try:
-                yield stub, driver
-            finally:
-                await driver.close()
-
-
-async def run(driver: PasqalCloudDriver, *args: Any, **changes: Any) -> Outcome:
-    request = a_slice(*args, **changes)
-    return await driver.wait(await driver.start(request), request)
+        async with (
+            asyncio.timeout(60),
+            stub_cloud(shot_rate=shot_rate) as stub,
+            opened(cloud(stub.url, **{"credentials_file": credentials, **changes})) as driver,
+        ):
+            yield stub, driver
 
 
 # -- the normal course
