@@ -53,6 +53,7 @@ def result(of: wire.JobView, counts: dict[str, int], message: str = "") -> wire.
         tags=[],
         variables={},
         qpu_seconds=100.0,
+        result=None,
     )
 
 
