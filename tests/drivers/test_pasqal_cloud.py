@@ -334,6 +334,23 @@ async def test_a_batch_that_the_cloud_forgot_fails_the_slice_which_may_run_again
     assert (outcome.state, outcome.transient) == (OutcomeState.FAILED, True)
 
 
+async def test_a_batch_that_is_not_known_now_and_then_is_none_that_the_cloud_forgot():
+    async with rig() as (stub, driver):
+        request = a_slice()
+        device_id = await driver.start(request)
+        stub.batches[0].status = "PAUSED"
+        waiting = asyncio.create_task(driver.wait(device_id, request))
+        for _ in range(3):
+            stub.fault("GET", f"/batches/{device_id}", reply=(404, json.dumps({"code": "404"})))
+            while stub.faults and not waiting.done():
+                await asyncio.sleep(0.005)
+            polls = driver.polls
+            while driver.polls < polls + 2 and not waiting.done():  # one of them was answered
+                await asyncio.sleep(0.005)
+        stub.batches[0].status = ""
+        assert (await waiting).state is OutcomeState.DONE
+
+
 async def test_an_unknown_status_leaves_the_slice_unknown():
     async with rig() as (stub, driver):
         request = a_slice()
