@@ -8,7 +8,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from qpud.api.wire import JobView, Name, Shots, Tags, Variable
+from qpud.api.job_wire import JobView
+from qpud.api.wire_terms import Name, Shots, Tags, Variable
 from qpud.core.job import JobState
 
 

@@ -36,7 +36,7 @@ from qpud.api.parts import Parts
 from qpud.api.query import read_query
 from qpud.api.reply import Json
 from qpud.api.route import Dialect, Route
-from qpud.api.wire import Tags, instant
+from qpud.api.wire_terms import Tags, instant
 from qpud.core import verbs
 from qpud.core.backend_config import shots_of
 from qpud.core.errors import Invalid, QpudError

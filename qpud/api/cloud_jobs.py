@@ -33,7 +33,7 @@ from qpud.api.parts import Parts
 from qpud.api.query import read_query
 from qpud.api.reply import Json
 from qpud.api.route import Dialect, Route
-from qpud.api.wire import instant
+from qpud.api.wire_terms import instant
 from qpud.core import verbs
 from qpud.core.errors import BadRequest, Invalid, NotFound
 from qpud.core.identity import Identity, Proof

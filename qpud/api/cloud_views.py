@@ -10,7 +10,7 @@ from msgspec import UNSET
 
 from qpud.api.cloud_names import device_type, project_id
 from qpud.api.cloud_wire import CloudBatch, CloudJob, CloudStatus
-from qpud.api.wire import moment
+from qpud.api.wire_terms import moment
 from qpud.core import verbs
 from qpud.core.errors import NotFound
 from qpud.core.identity import Identity

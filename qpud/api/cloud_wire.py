@@ -7,7 +7,7 @@ from typing import Annotated, Any, Generic, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from qpud.api.wire import Name, Shots, Tags, Variable
+from qpud.api.wire_terms import Name, Shots, Tags, Variable
 from qpud.core.job import JobState
 
 T = TypeVar("T")

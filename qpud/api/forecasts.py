@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from msgspec import to_builtins
 
-from qpud.api import wire
-from qpud.api.wire import moment
+from qpud.api import job_wire
+from qpud.api.wire_terms import moment
 from qpud.core.verbs import Forecast
 
 START, START_LATEST = "QPUD-Forecast-Start", "QPUD-Forecast-Start-Latest"
@@ -23,11 +23,11 @@ HEADERS = {
 }
 
 
-def view(forecast: Forecast | None) -> wire.ForecastView | None:
+def view(forecast: Forecast | None) -> job_wire.ForecastView | None:
     """A forecast as native clients see it; None for a job that has ended."""
     if forecast is None:
         return None
-    return wire.ForecastView(
+    return job_wire.ForecastView(
         start=moment(forecast.start),
         start_latest=moment(forecast.start_latest),
         end=moment(forecast.end),

@@ -10,13 +10,14 @@ from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
-from qpud.api import forecasts, rehearsals, views, wire
+from qpud.api import forecasts, job_wire, rehearsals, views, wire
 from qpud.api.answering import WholeRequest
 from qpud.api.bodies import decode, decoder_of, optional
 from qpud.api.parts import Parts
 from qpud.api.query import read_query, selected_resource
 from qpud.api.reply import Json
 from qpud.api.route import Dialect, Route
+from qpud.api.wire_terms import moment
 from qpud.core import verbs
 from qpud.core.errors import BadRequest, Invalid
 from qpud.core.job import Job, JobState
@@ -27,10 +28,10 @@ LONGEST_BATCH = 1000
 LARGEST_SLURM_JOB = 2**32 - 1
 
 _session_ask = decoder_of(wire.SessionAsk)
-_cancel_ask = decoder_of(wire.CancelAsk)
-_queue_ask = decoder_of(wire.QueueAsk)
-_text_asks = decoder_of(wire.JobAsk | list[wire.JobAsk])
-_object_asks = decoder_of(wire.JobObjectAsk | list[wire.JobObjectAsk])
+_cancel_ask = decoder_of(job_wire.CancelAsk)
+_queue_ask = decoder_of(job_wire.QueueAsk)
+_text_asks = decoder_of(job_wire.JobAsk | list[job_wire.JobAsk])
+_object_asks = decoder_of(job_wire.JobObjectAsk | list[job_wire.JobObjectAsk])
 _raw_text = decoder_of(str)
 
 
@@ -116,9 +117,9 @@ def _job_asks(body: bytes, resource: str | None) -> tuple[list[verbs.JobRequest]
     return [_job_request(one, resource) for one in asked], True
 
 
-def _job_request(ask: wire.JobAsk | wire.JobObjectAsk, resource: str | None) -> verbs.JobRequest:
+def _job_request(ask: job_wire.JobAsk | job_wire.JobObjectAsk, resource: str | None) -> verbs.JobRequest:
     return verbs.JobRequest(
-        sequence=ask.sequence if isinstance(ask, wire.JobAsk) else _sequence_text(ask.sequence),
+        sequence=ask.sequence if isinstance(ask, job_wire.JobAsk) else _sequence_text(ask.sequence),
         shots=ask.shots,
         variables=ask.variables or {},
         resource=ask.resource or resource,
@@ -157,7 +158,7 @@ def idempotency_key(request: Request) -> str | None:
 
 async def list_jobs(parts: Parts, request: Request) -> Response:
     """The caller's jobs, newest first, in pages; everybody's for an administrator."""
-    who, ask = parts.caller(request), read_query(request, wire.JobQuery)
+    who, ask = parts.caller(request), read_query(request, job_wire.JobQuery)
     which = verbs.JobFilter(
         states=ask.state,
         user_id=parts.user_id(ask.user),
@@ -172,24 +173,24 @@ async def list_jobs(parts: Parts, request: Request) -> Response:
     )
     page = await parts.service.list_jobs(who, which)
     jobs = [_view(parts, job) for job in page.jobs]
-    return Json(wire.JobList(jobs=jobs, next=page.next))
+    return Json(job_wire.JobList(jobs=jobs, next=page.next))
 
 
-def _view(parts: Parts, job: Job) -> wire.JobView:
+def _view(parts: Parts, job: Job) -> job_wire.JobView:
     return views.job_view(job, parts.user_name, parts.service.forecast(job))
 
 
 async def get_job(parts: Parts, request: Request) -> Response:
     """One job, by id or uuid; with `wait` as soon as it changes."""
     ask = partial(parts.service.get_job, parts.caller(request), request.path_params["job"])
-    job = await parts.waits.hold(request, read_query(request, wire.WaitQuery).wait, ask)
+    job = await parts.waits.hold(request, read_query(request, job_wire.WaitQuery).wait, ask)
     return Json(_view(parts, job))
 
 
 async def get_result(parts: Parts, request: Request) -> Response:
     """Counts so far and where they come from; with `wait` at the job's end."""
     ask = partial(parts.service.result, parts.caller(request), request.path_params["job"])
-    result = await parts.waits.hold(request, read_query(request, wire.WaitQuery).wait, ask)
+    result = await parts.waits.hold(request, read_query(request, job_wire.WaitQuery).wait, ask)
     return Json(views.result_view(result, parts.user_name, parts.service.forecast(result.job)))
 
 
@@ -237,10 +238,10 @@ async def release_job(parts: Parts, request: Request) -> Response:
 async def job_logs(parts: Parts, request: Request) -> Response:
     """The job's story in sentences, oldest first."""
     lines = await parts.service.job_logs(parts.caller(request), request.path_params["job"])
-    return Json(wire.Story(lines=[wire.Line(at=wire.moment(line.at), text=line.text) for line in lines]))
+    return Json(job_wire.Story(lines=[job_wire.Line(at=moment(line.at), text=line.text) for line in lines]))
 
 
-EXAMPLE_JOB = wire.JobAsk(
+EXAMPLE_JOB = job_wire.JobAsk(
     sequence='{"version":"1","name":"adiabatic","register":[]}', shots=500, name="adiabatic 3x3", tags=["paper"]
 )
 
@@ -270,38 +271,49 @@ ROUTES = (
         method="POST",
         path="/v1/jobs",
         endpoint=submit,
-        body=wire.JobAsk | list[wire.JobAsk],
-        reply=wire.JobView | list[wire.JobView],
+        body=job_wire.JobAsk | list[job_wire.JobAsk],
+        reply=job_wire.JobView | list[job_wire.JobView],
         status=201,
         headers=forecasts.HEADERS,
         example=EXAMPLE_JOB,
         foresee=foresee,
         often=True,
     ),
-    route(method="GET", path="/v1/jobs", endpoint=list_jobs, query=wire.JobQuery, reply=wire.JobList),
-    route(method="GET", path="/v1/jobs/{job}", endpoint=get_job, query=wire.WaitQuery, reply=wire.JobView, often=True),
-    route(method="DELETE", path="/v1/jobs/{job}", endpoint=cancel_job, reply=wire.CancelView),
-    route(method="POST", path="/v1/jobs/{job}/cancel", endpoint=cancel_job, reply=wire.CancelView),
+    route(method="GET", path="/v1/jobs", endpoint=list_jobs, query=job_wire.JobQuery, reply=job_wire.JobList),
+    route(
+        method="GET",
+        path="/v1/jobs/{job}",
+        endpoint=get_job,
+        query=job_wire.WaitQuery,
+        reply=job_wire.JobView,
+        often=True,
+    ),
+    route(method="DELETE", path="/v1/jobs/{job}", endpoint=cancel_job, reply=job_wire.CancelView),
+    route(method="POST", path="/v1/jobs/{job}/cancel", endpoint=cancel_job, reply=job_wire.CancelView),
     route(
         method="POST",
         path="/v1/jobs/cancel",
         endpoint=cancel_jobs,
-        body=wire.CancelAsk,
-        reply=wire.CancelSums,
-        example=wire.CancelAsk(queue="development", state=JobState.PENDING),
+        body=job_wire.CancelAsk,
+        reply=job_wire.CancelSums,
+        example=job_wire.CancelAsk(queue="development", state=JobState.PENDING),
     ),
     route(
         method="POST",
         path="/v1/jobs/{job}/queue",
         endpoint=change_queue,
-        body=wire.QueueAsk,
-        reply=wire.JobView,
-        example=wire.QueueAsk(queue="production"),
+        body=job_wire.QueueAsk,
+        reply=job_wire.JobView,
+        example=job_wire.QueueAsk(queue="production"),
     ),
-    route(method="POST", path="/v1/jobs/{job}/hold", endpoint=hold_job, reply=wire.JobView),
-    route(method="POST", path="/v1/jobs/{job}/release", endpoint=release_job, reply=wire.JobView),
-    route(method="GET", path="/v1/jobs/{job}/logs", endpoint=job_logs, reply=wire.Story),
+    route(method="POST", path="/v1/jobs/{job}/hold", endpoint=hold_job, reply=job_wire.JobView),
+    route(method="POST", path="/v1/jobs/{job}/release", endpoint=release_job, reply=job_wire.JobView),
+    route(method="GET", path="/v1/jobs/{job}/logs", endpoint=job_logs, reply=job_wire.Story),
     route(
-        method="GET", path="/v1/jobs/{job}/result", endpoint=get_result, query=wire.WaitQuery, reply=wire.ResultView
+        method="GET",
+        path="/v1/jobs/{job}/result",
+        endpoint=get_result,
+        query=job_wire.WaitQuery,
+        reply=job_wire.ResultView,
     ),
 )

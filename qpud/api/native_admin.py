@@ -9,12 +9,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from qpud import __version__
-from qpud.api import sums, views, wire
+from qpud.api import job_wire, sums, views, wire
 from qpud.api.bodies import decode, decoder_of, optional
 from qpud.api.parts import Parts
 from qpud.api.query import read_query, selected_resource
 from qpud.api.reply import Json
 from qpud.api.route import Dialect, Route
+from qpud.api.wire_terms import instant, seconds
 from qpud.core import report, verbs
 
 _drain_ask = decoder_of(wire.DrainAsk)
@@ -26,7 +27,7 @@ async def show_queue(parts: Parts, request: Request) -> Response:
     """Unfinished jobs in the order in which the scheduler would take them, each with its reason in words."""
     who, _ = parts.caller(request), read_query(request, wire.ResourceQuery)
     entries = await parts.service.queue(who, selected_resource(request))
-    return Json(wire.QueueView(queue=[views.queue_line(entry) for entry in entries]))
+    return Json(job_wire.QueueView(queue=[views.queue_line(entry) for entry in entries]))
 
 
 async def show_shares(parts: Parts, request: Request) -> Response:
@@ -104,7 +105,7 @@ async def reserve(parts: Parts, request: Request) -> Response:
         verbs.Reserve(
             name=ask.name,
             resource=ask.resource or selected_resource(request),
-            starts_at=wire.seconds(ask.starts_at),
+            starts_at=seconds(ask.starts_at),
             duration_seconds=ask.duration_seconds,
             accounts=tuple(ask.accounts),
             users=tuple(_known_user(parts, user) for user in ask.users),
@@ -195,8 +196,8 @@ def _report_filter(parts: Parts, request: Request) -> report.ReportFilter:
         resources=ask.resource or ((selected,) if selected else ()),
         sessions=ask.session,
         slurm_jobs=ask.slurm_job,
-        start=wire.instant(ask.start),
-        end=wire.instant(ask.end),
+        start=instant(ask.start),
+        end=instant(ask.end),
         limit=ask.limit,
         offset=ask.offset,
     )
@@ -209,8 +210,8 @@ def _accounting(parts: Parts, request: Request) -> verbs.AccountingFilter:
         session_id=ask.session,
         slurm_job_id=ask.slurm_job_id,
         states=ask.state,
-        ended_after=wire.seconds(ask.ended_after),
-        ended_before=wire.seconds(ask.ended_before),
+        ended_after=seconds(ask.ended_after),
+        ended_before=seconds(ask.ended_before),
         limit=ask.limit,
         offset=ask.offset,
     )
@@ -219,7 +220,7 @@ def _accounting(parts: Parts, request: Request) -> verbs.AccountingFilter:
 route = partial(Route, dialect=Dialect.NATIVE)
 
 ROUTES = (
-    route(method="GET", path="/v1/queue", endpoint=show_queue, query=wire.ResourceQuery, reply=wire.QueueView),
+    route(method="GET", path="/v1/queue", endpoint=show_queue, query=wire.ResourceQuery, reply=job_wire.QueueView),
     route(
         method="GET",
         path="/v1/shares",

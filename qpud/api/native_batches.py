@@ -15,7 +15,7 @@ from qpud.api.parts import Parts
 from qpud.api.query import read_query, selected_resource
 from qpud.api.reply import Json
 from qpud.api.route import Dialect, Route
-from qpud.api.wire import moment
+from qpud.api.wire_terms import moment
 from qpud.core import verbs
 from qpud.core.batch import idle_deadline
 from qpud.core.verbs import JobRequest

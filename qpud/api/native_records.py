@@ -12,12 +12,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from qpud import __version__
-from qpud.api import wire
 from qpud.api.parts import Parts
 from qpud.api.query import read_query
 from qpud.api.reply import Json
 from qpud.api.route import Dialect, Route
-from qpud.api.wire import moment
+from qpud.api.wire_terms import moment
 from qpud.core import verbs
 from qpud.core.profile import JobTimes, Profile
 
@@ -114,7 +113,7 @@ async def show_bundle(parts: Parts, request: Request) -> Response:
 
 
 def _bundle_view(found: verbs.Bundle) -> BundleView:
-    story = [f"{wire.moment(line.at):%Y-%m-%dT%H:%M:%S.%fZ} {line.text}" for line in found.story]
+    story = [f"{moment(line.at):%Y-%m-%dT%H:%M:%S.%fZ} {line.text}" for line in found.story]
     return BundleView(
         qpud=__version__,
         job=_job_facts(found),

@@ -15,14 +15,14 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from qpud.api import wire
+from qpud.api import job_wire
 from qpud.api.bodies import decode, decoder_of
 from qpud.api.native import LONGEST_KEY
 from qpud.api.parts import Parts
 from qpud.api.query import read_query, selected_resource
 from qpud.api.reply import Json
 from qpud.api.route import Dialect, Route
-from qpud.api.wire import moment
+from qpud.api.wire_terms import Shots, moment
 from qpud.core import verbs
 from qpud.core.identity import Identity
 from qpud.core.job import TERMINAL, Job, JobState
@@ -63,7 +63,7 @@ class QpuJobAsk(msgspec.Struct, frozen=True, kw_only=True):
     """A sequence as JSON text and a number of runs."""
 
     pulser_sequence: str
-    nb_run: wire.Shots
+    nb_run: Shots
     context: JobContext | None = None
 
 
@@ -172,7 +172,7 @@ async def get_job(parts: Parts, request: Request) -> Response:
     """One job, with its result when DONE and the shots obtained when CANCELED."""
     who = parts.caller(request)
     ask = partial(parts.service.get_job, who, request.path_params["job"])
-    job = await parts.waits.hold(request, read_query(request, wire.WaitQuery).wait, ask)
+    job = await parts.waits.hold(request, read_query(request, job_wire.WaitQuery).wait, ask)
     return Json(Jsend(data=await _with_result(parts, who, job)))
 
 
@@ -234,7 +234,7 @@ def _routes(base: str) -> tuple[Route, ...]:
         route(method="GET", path=f"{base}/system", endpoint=system, reply=Jsend[System], public=True),
         route(method="POST", path=f"{base}/jobs", endpoint=submit, body=QpuJobAsk, reply=one, example=example),
         route(method="GET", path=f"{base}/jobs", endpoint=find_jobs, query=KeyQuery, reply=many),
-        route(method="GET", path=f"{base}/jobs/{{job}}", endpoint=get_job, query=wire.WaitQuery, reply=one),
+        route(method="GET", path=f"{base}/jobs/{{job}}", endpoint=get_job, query=job_wire.WaitQuery, reply=one),
         route(method="PUT", path=f"{base}/jobs/{{job}}/cancel", endpoint=cancel_job, reply=one),
         route(method="GET", path=f"{base}/programs/{{program}}", endpoint=get_program, reply=program),
         route(method="DELETE", path=f"{base}/programs/{{program}}", endpoint=cancel_program, reply=program),

@@ -15,7 +15,7 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from qpud.api import forecasts, wire
+from qpud.api import forecasts, job_wire
 from qpud.api.answering import WholeRequest
 from qpud.api.bodies import decode, decoder_of, optional
 from qpud.api.native import idempotency_key
@@ -23,7 +23,7 @@ from qpud.api.parts import Parts
 from qpud.api.query import read_query, selected_resource
 from qpud.api.reply import Json
 from qpud.api.route import Dialect, Route
-from qpud.api.wire import moment
+from qpud.api.wire_terms import Shots, Whole, moment
 from qpud.core import verbs
 from qpud.core.errors import BadRequest, Conflict, Forbidden, Invalid, NotFound
 from qpud.core.identity import Identity
@@ -59,9 +59,9 @@ class Slots(msgspec.Struct, frozen=True):
 class WardenSessionAsk(msgspec.Struct, frozen=True, kw_only=True):
     """Both client forms: `slurm_job_id` (released) and `scheduler_job_id` with `qpu_slots` (next)."""
 
-    user_id: str | wire.Whole | None = None
-    scheduler_job_id: str | wire.Whole | None = None
-    slurm_job_id: str | wire.Whole | None = None
+    user_id: str | Whole | None = None
+    scheduler_job_id: str | Whole | None = None
+    slurm_job_id: str | Whole | None = None
     qpu_slots: Annotated[int, Meta(ge=1, le=10)] | None = None
     share: Annotated[int, Meta(ge=1, le=10)] | None = None
     queue: str | None = None
@@ -96,7 +96,7 @@ class WardenJobAsk(msgspec.Struct, frozen=True, kw_only=True):
     """A sequence as JSON text (Pulser or AHS) and shots."""
 
     sequence: str
-    shots: wire.Shots
+    shots: Shots
 
 
 class JobResponse(msgspec.Struct, frozen=True, kw_only=True):
@@ -284,7 +284,7 @@ async def get_job(parts: Parts, request: Request) -> Response:
     """One job, with its results when DONE."""
     who, ref = parts.caller(request), request.path_params["job"]
     with _job_not_found():
-        wait = read_query(request, wire.WaitQuery).wait if request.scope["query_string"] else 0.0
+        wait = read_query(request, job_wire.WaitQuery).wait if request.scope["query_string"] else 0.0
         if wait > 0:
             await parts.waits.hold(request, wait, partial(parts.service.get_job, who, ref))
         return Json(job_response(*await parts.service.results_text(who, ref)))
@@ -357,7 +357,7 @@ ROUTES = (
         often=True,
     ),
     route(method="GET", path="/jobs", endpoint=list_jobs, query=WardenJobQuery, reply=list[JobResponse]),
-    route(method="GET", path="/jobs/{job}", endpoint=get_job, query=wire.WaitQuery, reply=JobResponse, often=True),
+    route(method="GET", path="/jobs/{job}", endpoint=get_job, query=job_wire.WaitQuery, reply=JobResponse, often=True),
     route(method="POST", path="/jobs/{job}/cancel", endpoint=cancel_job, reply=JobResponse),
     route(method="GET", path="/jobs/{job}/logs", endpoint=job_logs, reply=Logs),
 )

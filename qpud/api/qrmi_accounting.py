@@ -11,12 +11,11 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from qpud.api import wire
 from qpud.api.parts import Parts
 from qpud.api.query import read_query, selected_resource
 from qpud.api.reply import Json
 from qpud.api.route import Dialect, Route
-from qpud.api.wire import moment
+from qpud.api.wire_terms import moment, seconds
 from qpud.core import verbs
 from qpud.core.identity import require_admin
 from qpud.core.job import JobState
@@ -221,8 +220,8 @@ def _filter(request: Request) -> verbs.AccountingFilter:
         session_id=ask.session_id,
         slurm_job_id=ask.slurm_job_id,
         states=ask.status,
-        ended_after=wire.seconds(ask.ended_after or ask.start_datetime),
-        ended_before=wire.seconds(ask.ended_before or ask.end_datetime),
+        ended_after=seconds(ask.ended_after or ask.start_datetime),
+        ended_before=seconds(ask.ended_before or ask.end_datetime),
         limit=ask.limit,
         offset=ask.offset,
     )

@@ -8,7 +8,9 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from qpud.api.wire import Day, JobView, SessionView
+from qpud.api.job_wire import JobView
+from qpud.api.wire import SessionView
+from qpud.api.wire_terms import Day
 from qpud.core.job import JobState
 from qpud.core.report import DEFAULT_ROWS, MOST_ROWS, Group
 

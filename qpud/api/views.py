@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from qpud.api import forecasts, rehearsals, sums, wire
-from qpud.api.wire import moment
+from qpud.api import forecasts, job_wire, rehearsals, sums, wire
+from qpud.api.wire_terms import moment
 from qpud.core import verbs
 from qpud.core.job import Job
 from qpud.core.policy import QueuePolicy
@@ -55,9 +55,9 @@ def grant_view(grant: verbs.Grant, idle_timeout: float) -> wire.SessionGrant:
     return wire.SessionGrant(**fields, token=grant.token, created=grant.created)  # type: ignore[arg-type]
 
 
-def job_view(job: Job, names: Names, forecast: verbs.Forecast | None = None) -> wire.JobView:
+def job_view(job: Job, names: Names, forecast: verbs.Forecast | None = None) -> job_wire.JobView:
     """A job as its user sees it."""
-    return wire.JobView(
+    return job_wire.JobView(
         id=job.id,
         uid=job.uid,
         state=job.state,
@@ -79,21 +79,21 @@ def job_view(job: Job, names: Names, forecast: verbs.Forecast | None = None) -> 
     )
 
 
-def cancel_view(done: verbs.Cancellation, names: Names) -> wire.CancelView:
+def cancel_view(done: verbs.Cancellation, names: Names) -> job_wire.CancelView:
     """The truth about a cancel."""
     fields = msgspec.structs.asdict(job_view(done.job, names))
-    return wire.CancelView(**fields, before=done.before, asked_before=done.asked_before, message=done.message)
+    return job_wire.CancelView(**fields, before=done.before, asked_before=done.asked_before, message=done.message)
 
 
-def slice_line(one: verbs.SliceView) -> wire.SliceLine:
+def slice_line(one: verbs.SliceView) -> job_wire.SliceLine:
     """One slice with wire times."""
     fields = msgspec.structs.asdict(one)
-    return wire.SliceLine(**fields | {"started_at": moment(one.started_at), "ended_at": moment(one.ended_at)})
+    return job_wire.SliceLine(**fields | {"started_at": moment(one.started_at), "ended_at": moment(one.ended_at)})
 
 
-def result_view(result: verbs.Result, names: Names, forecast: verbs.Forecast | None) -> wire.ResultView:
+def result_view(result: verbs.Result, names: Names, forecast: verbs.Forecast | None) -> job_wire.ResultView:
     """Counts and provenance."""
-    return wire.ResultView(
+    return job_wire.ResultView(
         job=job_view(result.job, names, forecast),
         counts=result.counts,
         result=result.result,
@@ -109,10 +109,10 @@ def result_view(result: verbs.Result, names: Names, forecast: verbs.Forecast | N
     )
 
 
-def queue_line(entry: verbs.QueueEntry) -> wire.QueueLine:
+def queue_line(entry: verbs.QueueEntry) -> job_wire.QueueLine:
     """One line of the queue: nothing of another's session."""
     job = entry.job
-    return wire.QueueLine(
+    return job_wire.QueueLine(
         position=entry.position,
         id=job.id,
         name=job.name,
@@ -162,9 +162,9 @@ def _limited(seconds: float) -> float | None:
     return seconds if seconds < UNLIMITED_SECONDS else None
 
 
-def cancel_sums(done: verbs.Cancellations, names: Names) -> wire.CancelSums:
+def cancel_sums(done: verbs.Cancellations, names: Names) -> job_wire.CancelSums:
     """The truth about a cancel of many."""
-    return wire.CancelSums(
+    return job_wire.CancelSums(
         dry_run=done.is_dry,
         matched=done.matched,
         canceled=done.canceled,
@@ -174,8 +174,8 @@ def cancel_sums(done: verbs.Cancellations, names: Names) -> wire.CancelSums:
     )
 
 
-def _canceled_line(one: verbs.Cancellation, names: Names) -> wire.CanceledLine:
-    return wire.CanceledLine(
+def _canceled_line(one: verbs.Cancellation, names: Names) -> job_wire.CanceledLine:
+    return job_wire.CanceledLine(
         id=one.job.id,
         user=names(one.job.user_id),
         before=one.before,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from qpud.core.fairorder import FairOrder
-from qpud.core.order import ExclusiveOrder, Fifo, KeyOrder, Order, Priority, Rule, SessionOf
+from qpud.core.keyorder import ExclusiveOrder, Fifo, KeyOrder, Priority
+from qpud.core.order import Order, Rule, SessionOf
 from qpud.core.policy import Policy
 from qpud.core.usage import Usage
 

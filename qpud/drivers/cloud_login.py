@@ -12,8 +12,6 @@ import base64
 import configparser
 import json
 import math
-import os
-import stat
 import time
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ import httpx
 from qpud.core.resource import ResourcePolicy
 from qpud.drivers.base import Clock
 from qpud.drivers.exchange import LIMITS, Answer, Away, Exchange, is_token, read_token
+from qpud.drivers.private import private_text
 
 EARLY_SECONDS = 60.0
 """So long before its end a token is replaced, as the SDK does."""
@@ -137,20 +136,12 @@ def _entries(name: str, path: Path | None) -> dict[str, str]:
     what = f"resource {name}: CredentialsFile {path}"
     parser = configparser.RawConfigParser(delimiters=("=",), comment_prefixes=("#",), default_section="")
     try:
-        parser.read_string("[credentials]\n" + _private_text(path or Path()))
+        parser.read_string("[credentials]\n" + private_text(path or Path()))
     except OSError as error:
         raise Away(f"{what}: {error.strerror or error}", sent=False) from error
     except (configparser.Error, ValueError):  # their words would quote a line
         raise Away(f"{what} cannot be read: it needs lines such as username = …", sent=False) from None
     return dict(parser["credentials"])
-
-
-def _private_text(path: Path) -> str:
-    """The text of a file that only its owner may read. Raises: OSError, ValueError."""
-    with path.open() as file:
-        if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
-            raise PermissionError(0, "other users may read it: chmod 600")
-        return file.read()
 
 
 def _number(value: Any) -> float:

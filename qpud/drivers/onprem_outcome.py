@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 from qpud.core.slices import Outcome, OutcomeState
 from qpud.drivers.base import Clock, SliceRequest
@@ -19,11 +20,12 @@ class Observed:
         request: The slice.
         clock: Wall time.
         started_at: When it was submitted; None if an earlier daemon did that.
+        since: From when on it is watched, by the monotonic clock.
         driver: Who saw it.
     """
 
     def __init__(
-        self, *, request: SliceRequest, clock: Clock, started_at: float | None, driver: str = "pasqal-qpu"
+        self, *, request: SliceRequest, clock: Clock, started_at: float | None, since: float, driver: str
     ) -> None:
         self.request = request
         self.driver = driver
@@ -33,15 +35,22 @@ class Observed:
         self.lacking = 0  # polls that found it done without its result
         self._clock = clock
         self._started_at = started_at
+        self._since = since
 
     @property
     def is_ours(self) -> bool:
         """Whether this daemon submitted it, and so knows when it began."""
         return self._started_at is not None
 
+    @property
+    def elapsed(self) -> float:
+        """Seconds that it was watched, without those that it queued there behind others' jobs."""
+        return time.monotonic() - self._since
+
     def waits(self) -> None:
         """It still queues there, behind others' jobs: the time until now is not the QPU's."""
         self.pended = True
+        self._since = time.monotonic()
         if self._started_at is not None:
             self._started_at = self._clock()
 

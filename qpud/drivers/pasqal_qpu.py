@@ -21,7 +21,6 @@ from qpud.drivers.base import (
     DeviceSpec,
     Fault,
     Health,
-    HealthState,
     Refused,
     SliceRequest,
     Unreachable,
@@ -31,31 +30,27 @@ from qpud.drivers.exchange import Answer, Away
 from qpud.drivers.onprem import OnPremClient, job_path
 from qpud.drivers.onprem_find import Finder
 from qpud.drivers.onprem_job import BadAnswer, Phase, QpuJob, read_uid
-from qpud.drivers.onprem_outcome import Observed, gone, outcome_of
-from qpud.drivers.pace import EAGERNESS, Pace, Rhythm
-from qpud.drivers.spec import Built, KeptSpec, read_spec
-
-HEALTH_SECONDS = 5.0
-"""Longest time that `health` takes."""
-REMEMBERED = 64
-"""Slices whose uids are kept in mind."""
-THE_PROGRAMS_FAULT = frozenset({400, 413, 422})
-"""Refusals that the same slice would meet again."""
-
-
-class _Posted:
-    """The one job of ours that may be at the QPU; `uid` is None while nobody knows whether it arrived."""
-
-    def __init__(self, request: SliceRequest, now: float, timeout: float, uid: str | None = None) -> None:
-        self.request = request
-        self.uid = uid
-        self.adopted = uid is not None  # submitted by an earlier daemon: its start is not known
-        self.at = time.monotonic()
-        self.wall = now
-        self.settled_at = self.at + timeout  # later than this, a lost POST cannot arrive any more
+from qpud.drivers.onprem_outcome import Observed, outcome_of
+from qpud.drivers.pace import EAGERNESS
+from qpud.drivers.remote import (
+    RemoteDriver,
+    Submitted,
+    check_credentials,
+    forget_oldest,
+    health_of,
+    refusal_of,
+)
+from qpud.drivers.spec import read_spec
 
 
-class PasqalQpuDriver:
+class _Posted(Submitted, kw_only=True):
+    """The one job of ours that may be at the QPU; `id` is None while nobody knows whether it arrived."""
+
+    request: SliceRequest
+    settled_at: float  # later than this, a lost POST cannot arrive any more
+
+
+class PasqalQpuDriver(RemoteDriver):
     """A QPU behind the on-prem API.
 
     Args:
@@ -70,107 +65,50 @@ class PasqalQpuDriver:
     def __init__(self, policy: ResourcePolicy, workers: WorkersProtocol, clock: Clock) -> None:
         if policy.url is None:
             raise Fault(f"resource {policy.name}: Url is missing")
-        self.name = policy.name
-        self.polls = 0
-        """Polls of jobs since the start of the daemon."""
-        self._policy = policy
-        self._clock = clock
+        super().__init__(policy, workers, clock, self._fetch_spec)
         self._client = OnPremClient(policy.name, policy.url, policy.token_file, policy.request_timeout)
         self._finder = Finder(policy.name, self._client)
-        self._pace = Pace(policy.shot_rate, policy.poll_min, policy.poll_max)
-        self._open = False
-        self._spec = KeptSpec(policy.name, self._fetch_spec)
-        self._built = Built(policy.name, workers)
         self._starting = asyncio.Lock()
         self._ours: _Posted | None = None
         self._newest: str | None = None
         self._uids: dict[str, str] = {}  # of the last slices, by tag: the search looks at newer jobs only
-        self._nudge = asyncio.Event()
-
-    @property
-    def shot_rate(self) -> float:
-        """Shots per second: measured, or ShotRate before the first slice."""
-        return self._pace.shot_rate
-
-    async def open(self) -> None:
-        """Nothing is asked of the QPU yet."""
-        self._open = True
 
     async def close(self) -> None:
         """Close the connections; the job at the QPU goes on."""
-        self._open = False
-        self._nudge.set()
+        await super().close()
         await self._client.close()
-
-    # -- what the QPU is
-    async def spec(self) -> DeviceSpec:
-        """The QPU's device spec, at most SPEC_SECONDS old while it answers. Raises: Unreachable."""
-        return await self._spec.get()
 
     async def health(self) -> Health:
         """Whether the QPU says UP. Never raises."""
-        try:
-            async with asyncio.timeout(HEALTH_SECONDS):
-                answer = await self._ask("GET", "/system/operational")
-        except TimeoutError:
-            message = f"resource {self.name} did not answer within {HEALTH_SECONDS:g} s"
-            return Health(state=HealthState.UNREACHABLE, message=message)
-        except Unreachable as fault:
-            return Health(state=HealthState.UNREACHABLE, message=fault.message)
-        if not answer.ok:
-            return Health(state=HealthState.DOWN, message=f"resource {self.name}: {self._finder.sentence(answer)}")
-        status = answer.data.get("operational_status") if isinstance(answer.data, dict) else None
-        if status == "UP":
-            return Health(state=HealthState.UP)
-        return Health(state=HealthState.DOWN, message=f"resource {self.name} says that it is {str(status)[:40]}")
-
-    def shots_for(self, seconds: float) -> int:
-        """Shots in `seconds` by the measured rate, at least 1."""
-        return self._pace.shots_for(seconds)
+        return await health_of(self.name, self._ask("GET", "/system/operational"), self._why_not_up)
 
     # -- a slice
     async def start(self, request: SliceRequest) -> str:
         """Submit the slice, if nothing of ours is at the QPU. Raises: Refused, Unreachable."""
         async with self._starting:
-            if not self._open:
-                raise Refused(f"resource {self.name} is closed", transient=True)
+            self._check_takes_slices()
             await self._make_sure_it_is_free()
             text = await self._built.text(request, await self._spec.get())
             self._nudge.clear()
-            self._ours = _Posted(request, self._clock(), self._policy.request_timeout)  # from here on it may arrive
+            self._ours = self._posting(request)  # from here on it may arrive
             return await self._post(self._ours, text)
 
     async def wait(self, device_id: str, request: SliceRequest) -> Outcome:
         """Poll until the slice has ended. Raises: Unreachable."""
-        posted = self._posted(device_id)
-        known = posted is not None and not posted.adopted
-        seen = Observed(request=request, clock=self._clock, started_at=posted.wall if posted and known else None)
-        since, rhythm = posted.at if posted else time.monotonic(), Rhythm(self._pace, request.shots)
-        if known:
-            await self._rest(rhythm, since)
-        else:
-            rhythm.hurry()  # it may have ended long ago
-        while True:
-            job = await self._poll(device_id, seen)
-            if job is None and seen.misses > 1:
-                self._settle(device_id)
-                return gone(self.name, device_id, seen)
-            if job is not None and job.phase is Phase.UNKNOWN:
-                raise Unreachable(f"resource {self.name} reports the unknown status {job.status} of job {device_id}")
-            if job is not None and job.phase is not Phase.ACTIVE:
-                return await self._finish(job, seen, since)
-            await self._rest(rhythm, since)
+        seen = self._observed(device_id, request, self._posted(device_id))
+        outcome = await self._until_ended(device_id, seen, self._look, self._finish)
+        self._settle(device_id)
+        return outcome
 
     async def find(self, request: SliceRequest) -> str | None:
         """The uid of the slice with this tag; None if the QPU certainly does not have it. Raises: Unreachable."""
-        if not self._open:
-            raise Unreachable(f"resource {self.name} is closed")
+        self._check_open()
         posted = self._ours if self._ours is not None and self._ours.request.tag == request.tag else None
         newest = self._newest or request.after_device_id
         if (known := self._uids.get(request.tag)) is not None:
             request = msgspec.structs.replace(request, device_id=known)
         uid = await self._finder.find(request, newest)
-        if uid is None and posted is not None and posted.uid is None:
+        if uid is None and posted is not None and posted.id is None:
             await asyncio.sleep(max(0.0, posted.settled_at - time.monotonic()))
             uid = await self._finder.find(request, newest)
         self._learn_of(request, posted, uid)
@@ -183,24 +121,19 @@ class PasqalQpuDriver:
             Unreachable: No answer.
         """
         answer = await self._ask("PUT", job_path(device_id, "/cancel"))
-        if answer.status in (401, 403):
-            raise Unreachable(f"resource {self.name}: {self._finder.sentence(answer)}")
+        check_credentials(self.name, answer.status, self._finder.sentence(answer))
         self._nudge.set()
-
-    def release(self, job_id: int) -> None:
-        """Drop the built sequence."""
-        self._built.release(job_id)
 
     # -- start
     async def _make_sure_it_is_free(self) -> None:
         if self._ours is None:
             return
         ours = self._ours
-        if ours.uid is None:
+        if ours.id is None:
             await self.find(ours.request)
-        if self._ours is None or self._ours.uid is None:
+        if self._ours is None or self._ours.id is None:
             return
-        job = await self._finder.look(self._ours.uid)
+        job = await self._finder.look(self._ours.id)
         if job is not None and job.phase in (Phase.ACTIVE, Phase.UNKNOWN):
             raise Refused(
                 f"resource {self.name} is still at job {job.uid} of slice {ours.request.tag}", transient=True
@@ -218,13 +151,13 @@ class PasqalQpuDriver:
         if not answer.ok:
             self._ours = None
             self._spec.doubt()
-            raise self._refusal(answer)
+            raise refusal_of(self.name, answer.status, self._finder.sentence(answer))
         try:
-            posted.uid = read_uid(answer.data.get("uid") if isinstance(answer.data, dict) else None)
+            posted.id = read_uid(answer.data.get("uid") if isinstance(answer.data, dict) else None)
         except BadAnswer as bad:
             raise Unreachable(f"resource {self.name} reports {bad.message} for slice {request.tag}") from None
-        self._remember(request.tag, posted.uid)
-        return posted.uid
+        self._remember(request.tag, posted.id)
+        return posted.id
 
     async def _reconcile(self, posted: _Posted, away: Away) -> str:
         """No usable answer to POST /jobs: settle it here if the QPU did answer something, else leave it to `find`."""
@@ -239,46 +172,24 @@ class PasqalQpuDriver:
             raise Refused(away.message, transient=True) from away
         return uid
 
-    def _refusal(self, answer: Answer) -> Refused:
-        message = f"resource {self.name} refused the slice: {self._finder.sentence(answer)}"
-        return Refused(message, transient=answer.status not in THE_PROGRAMS_FAULT)
-
     # -- wait
-    async def _poll(self, device_id: str, seen: Observed) -> QpuJob | None:
-        if not self._open:
-            raise Unreachable(f"resource {self.name} is closed; job {device_id} goes on there")
-        self.polls += 1
-        seen.polls += 1
-        job = await self._finder.look(device_id)
-        seen.misses = seen.misses + 1 if job is None else 0
+    async def _look(self, uid: str, seen: Observed) -> QpuJob | None:
+        job = await self._finder.look(uid)
         seen.pended = seen.pended or (job is not None and job.status == "PENDING")
         return job
 
-    async def _rest(self, rhythm: Rhythm, since: float) -> None:
-        """Pause until the next poll; a cancel cuts it short."""
-        try:
-            async with asyncio.timeout(rhythm.next(time.monotonic() - since)):
-                await self._nudge.wait()
-        except TimeoutError:
-            return
-        self._nudge.clear()
-        rhythm.hurry()
-
-    async def _finish(self, job: QpuJob, seen: Observed, since: float) -> Outcome:
-        elapsed = time.monotonic() - since
-        posted = self._posted(job.uid)
-        if job.phase is Phase.DONE and posted is not None and not posted.adopted:
-            self._learn_rate(job, seen, elapsed)
+    async def _finish(self, job: QpuJob, seen: Observed) -> Outcome:
+        if job.phase is Phase.DONE and seen.is_ours:
+            self._learn_rate(job, seen)
         program = await self._program_state(job) if job.phase is Phase.FAILED else ""
-        self._settle(job.uid)
         return outcome_of(self.name, job, seen, program)
 
-    def _learn_rate(self, job: QpuJob, seen: Observed, elapsed: float) -> None:
+    def _learn_rate(self, job: QpuJob, seen: Observed) -> None:
         run_time = seen.run_time(job)
         if run_time is not None:
             self._pace.learn(seen.request.shots, run_time)
         elif not seen.pended:
-            self._pace.learn(seen.request.shots, elapsed * (EAGERNESS if seen.polls == 1 else 1.0))
+            self._pace.learn(seen.request.shots, seen.elapsed * (EAGERNESS if seen.polls == 1 else 1.0))
 
     async def _program_state(self, job: QpuJob) -> str:
         """What became of the program of a failed job; "" if that cannot be had."""
@@ -295,8 +206,20 @@ class PasqalQpuDriver:
     async def _ask(self, method: str, path: str, body: Any = None) -> Answer:
         return await self._client.ask(method, path, body=body)
 
+    def _posting(self, request: SliceRequest, uid: str | None = None) -> _Posted:
+        """A job of ours: posted now, or found under `uid`."""
+        now = time.monotonic()
+        return _Posted(
+            self._clock(),
+            now,
+            uid,
+            adopted=uid is not None,
+            request=request,
+            settled_at=now + self._policy.request_timeout,
+        )
+
     def _posted(self, uid: str) -> _Posted | None:
-        return self._ours if self._ours is not None and self._ours.uid == uid else None
+        return self._ours if self._ours is not None and self._ours.id == uid else None
 
     def _settle(self, uid: str) -> None:
         """The job has ended: the QPU is free of ours."""
@@ -308,15 +231,21 @@ class PasqalQpuDriver:
         if uid is not None:
             self._remember(request.tag, uid)
         if posted is not None:
-            posted.uid = uid
+            posted.id = uid
             self._ours = posted if uid is not None else None
         elif self._ours is None and uid is not None:
-            self._ours = _Posted(request, self._clock(), self._policy.request_timeout, uid)
+            self._ours = self._posting(request, uid)
 
     def _remember(self, tag: str, uid: str) -> None:
         self._newest = self._uids[tag] = uid
-        while len(self._uids) > REMEMBERED:
-            del self._uids[next(iter(self._uids))]
+        forget_oldest(self._uids)
+
+    # -- what the QPU is
+    def _why_not_up(self, answer: Answer) -> str:
+        if not answer.ok:
+            return f"resource {self.name}: {self._finder.sentence(answer)}"
+        status = answer.data.get("operational_status") if isinstance(answer.data, dict) else None
+        return "" if status == "UP" else f"resource {self.name} says that it is {str(status)[:40]}"
 
     async def _fetch_spec(self) -> DeviceSpec:
         answer = await self._client.get("/system")

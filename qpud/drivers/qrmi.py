@@ -8,7 +8,6 @@ is stored. qrmi tells no run times: QPU time is what was seen from here.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Any
 
@@ -32,29 +31,24 @@ from qpud.drivers.base import (
     WorkersProtocol,
 )
 from qpud.drivers.onprem_job import Phase, QpuJob
-from qpud.drivers.onprem_outcome import Observed, gone, outcome_of
-from qpud.drivers.pace import EAGERNESS, Pace, Rhythm
+from qpud.drivers.onprem_outcome import Observed, outcome_of
+from qpud.drivers.pace import EAGERNESS
 from qpud.drivers.qrmi_process import Lost, QrmiProcess, Told
 from qpud.drivers.qrmi_words import PHASES, is_unknown_task, refusal_of, spec_of
-from qpud.drivers.spec import Built, KeptSpec
+from qpud.drivers.remote import RemoteDriver, Submitted, forget_oldest
 
-REMEMBERED = 64
-"""Slices whose tasks are kept in mind."""
 PATIENCE = 5
 """So often a completed task is asked for a result that is not there yet."""
 
 
-class _Task(msgspec.Struct):
-    """A slice that this daemon tried to start: its task, once known; whether the resource certainly refused it."""
+class _Task(Submitted):
+    """A slice that this daemon tried to start: whether the resource certainly refused it; the token of its session."""
 
-    wall: float
-    at: float
-    id: str | None = None
     refused: bool = False
     token: str | None = None
 
 
-class QrmiDriver:
+class QrmiDriver(RemoteDriver):
     """A resource of qrmi.
 
     Args:
@@ -70,37 +64,19 @@ class QrmiDriver:
     def __init__(self, policy: ResourcePolicy, workers: WorkersProtocol, clock: Clock) -> None:
         if policy.qrmi_type is None:
             raise Fault(f"resource {policy.name}: QrmiType is missing")
-        self.name = policy.name
-        self.polls = 0
-        """Polls of tasks since the start of the daemon."""
+        super().__init__(policy, workers, clock, self._fetch_spec, noun="task")
         self._type = policy.qrmi_type
-        self._clock = clock
         self._process = QrmiProcess(policy, workers.python)
-        self._pace = Pace(policy.shot_rate, policy.poll_min, policy.poll_max)
-        self._spec = KeptSpec(policy.name, self._fetch_spec)
-        self._built = Built(policy.name, workers)
-        self._open = False
-        self._nudge = asyncio.Event()
         self._tasks: dict[str, _Task] = {}  # by tag
 
     @property
     def _is_pulser(self) -> bool:
         return self._type in PULSER_TYPES
 
-    async def open(self) -> None:
-        """The helper starts with the first request."""
-        self._open = True
-
     async def close(self) -> None:
         """End the helper; tasks at the resource go on."""
-        self._open = False
-        self._nudge.set()
+        await super().close()
         await self._process.close()
-
-    # -- what the resource is
-    async def spec(self) -> DeviceSpec:
-        """The device spec of a Pasqal resource; of others qrmi's target, unread. Raises: Unreachable."""
-        return await self._spec.get()
 
     async def health(self) -> Health:
         """Whether qrmi says Online. Never raises."""
@@ -114,15 +90,10 @@ class QrmiDriver:
         why = f": {found['reason']}" if found.get("reason") else ""
         return Health(state=HealthState.DOWN, message=f"resource {self.name} is {status.lower()[:40]}{why}"[:300])
 
-    def shots_for(self, seconds: float) -> int:
-        """Shots in `seconds` by the measured rate, at least 1."""
-        return self._pace.shots_for(seconds)
-
     # -- a slice
     async def start(self, request: SliceRequest) -> str:
         """Start the slice as a task, once. Raises: Refused, Unreachable."""
-        if not self._open:
-            raise Refused(f"resource {self.name} is closed", transient=True)
+        self._check_takes_slices()
         known = self._tasks.get(request.tag)
         if known is not None and not known.refused:
             return known.id or await self._undecided(request.tag)
@@ -130,32 +101,16 @@ class QrmiDriver:
         token = await self._acquire()
         self._nudge.clear()
         task = self._tasks[request.tag] = _Task(self._clock(), time.monotonic(), token=token)
-        self._forget_oldest()
+        forget_oldest(self._tasks)
         return await self._start(task, payload)
 
     async def wait(self, device_id: str, request: SliceRequest) -> Outcome:
         """Poll until the task has ended, and give its session back. Raises: Unreachable."""
         task = self._tasks.get(request.tag)
-        started = task.wall if task is not None and task.id == device_id else None
-        seen = Observed(request=request, clock=self._clock, started_at=started, driver="qrmi")
-        since, rhythm = task.at if task else time.monotonic(), Rhythm(self._pace, request.shots)
-        if started is None:
-            rhythm.hurry()  # it may have ended long ago
-        else:
-            await self._rest(rhythm, since)
-        while True:
-            job = await self._poll(device_id, seen)
-            if job is None and seen.misses > 1:
-                await self._release(task)
-                return gone(self.name, device_id, seen)
-            if job is not None and job.phase is not Phase.ACTIVE:
-                if (outcome := await self._finished(job, seen, since)) is not None:
-                    await self._release(task)
-                    return outcome
-                rhythm.hurry()
-            if job is not None and job.status == "Queued":
-                since = time.monotonic()
-            await self._rest(rhythm, since)
+        seen = self._observed(device_id, request, task)
+        outcome = await self._until_ended(device_id, seen, self._look, self._finished)
+        await self._release(task)
+        return outcome
 
     async def find(self, request: SliceRequest) -> str | None:
         """The task of the slice with this tag, if its id is known; None if the resource refused it.
@@ -164,8 +119,7 @@ class QrmiDriver:
             Undecided: Its reply was lost, or an earlier daemon died over it: qrmi cannot list tasks.
             Unreachable: The driver is closed.
         """
-        if not self._open:
-            raise Unreachable(f"resource {self.name} is closed")
+        self._check_open()
         task = self._tasks.get(request.tag)
         if task is not None and task.refused:
             return None
@@ -184,10 +138,6 @@ class QrmiDriver:
             if told.kind == "AuthenticationFailedError":
                 raise Unreachable(self._sentence(told)) from told
         self._nudge.set()
-
-    def release(self, job_id: int) -> None:
-        """Drop the built sequence."""
-        self._built.release(job_id)
 
     # -- start
     async def _payload_of(self, request: SliceRequest) -> dict[str, Any]:
@@ -234,37 +184,20 @@ class QrmiDriver:
             return
 
     # -- wait
-    async def _poll(self, task_id: str, seen: Observed) -> QpuJob | None:
-        if not self._open:
-            raise Unreachable(f"resource {self.name} is closed; task {task_id} goes on there")
-        self.polls += 1
-        seen.polls += 1
+    async def _look(self, task_id: str, seen: Observed) -> QpuJob | None:
         try:
             status = str((await self._ask("status", task=task_id))["status"])
         except Told as told:
             if is_unknown_task(told):
-                seen.misses += 1
                 return None
             raise Unreachable(self._sentence(told)) from told
-        if status not in PHASES:
-            raise Unreachable(f"resource {self.name} reports the unknown status {status[:40]} of task {task_id}")
         if status == "Queued":
             seen.waits()
-        return QpuJob(uid=task_id, status=status, phase=PHASES[status])
+        return QpuJob(uid=task_id, status=status[:40], phase=PHASES.get(status, Phase.UNKNOWN))
 
-    async def _rest(self, rhythm: Rhythm, since: float) -> None:
-        """Pause until the next poll; a cancel cuts it short."""
-        try:
-            async with asyncio.timeout(rhythm.next(time.monotonic() - since)):
-                await self._nudge.wait()
-        except TimeoutError:
-            return
-        self._nudge.clear()
-        rhythm.hurry()
-
-    async def _finished(self, job: QpuJob, seen: Observed, since: float) -> Outcome | None:
+    async def _finished(self, job: QpuJob, seen: Observed) -> Outcome | None:
         """The outcome of an ended task; None if it has to be asked once more."""
-        elapsed = time.monotonic() - since
+        elapsed = seen.elapsed
         result, why = (None, "") if job.phase is Phase.FAILED else await self._result_of(job.uid)
         if job.phase is Phase.DONE and result is None and seen.lacking < PATIENCE:
             seen.lacking += 1
@@ -328,10 +261,6 @@ class QrmiDriver:
             f"resource {self.name}: nobody can tell whether it has slice {tag}: qrmi lists no tasks, and the id of "
             "this one was lost; look there for a task of that time, and cancel the job here if it must not wait"
         )
-
-    def _forget_oldest(self) -> None:
-        while len(self._tasks) > REMEMBERED:
-            del self._tasks[next(iter(self._tasks))]
 
     async def _fetch_spec(self) -> DeviceSpec:
         try:

@@ -11,7 +11,6 @@ import contextlib
 import itertools
 import json
 import os
-from asyncio.subprocess import Process
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,8 @@ import msgspec
 
 from qpud.core.resource import ResourcePolicy
 from qpud.drivers.base import Fault, Unreachable
-from qpud.drivers.launch import Launched, launch
+from qpud.drivers.launch import Launched, launch, listen
+from qpud.drivers.private import private_text
 
 MODULE = "qpud.worker.vendor"
 START_SECONDS = 60.0
@@ -124,7 +124,7 @@ class QrmiProcess:
         launched = self._launched = await launch(self._python, self._settings, MODULE, variables)
         self.has_token = f"{self._settings.name}_QRMI_JOB_ACQUISITION_TOKEN" in variables
         self._last_words.clear()
-        self._listening = asyncio.create_task(_listen(launched.process, self._last_words), name="qrmi-stderr")
+        self._listening = asyncio.create_task(listen(launched.process, self._last_words), name="qrmi-stderr")
         async with asyncio.timeout(START_SECONDS):
             line = await launched.reader.readline()
         told = json.loads(line) if line else {}
@@ -168,9 +168,7 @@ class QrmiProcess:
             return defaults
         what = f"resource {self._name}: QrmiEnvironmentFile {self._file}"
         try:
-            if self._file.stat().st_mode & 0o077:
-                raise Lost(f"{what}: other users may read it: chmod 600", sent=False)
-            lines = [line.strip() for line in self._file.read_text().splitlines()]
+            lines = [line.strip() for line in private_text(self._file).splitlines()]
         except (OSError, UnicodeDecodeError) as error:
             raise Lost(f"{what}: {getattr(error, 'strerror', None) or 'it is no text'}", sent=False) from None
         pairs = [line.removeprefix("export ").partition("=") for line in lines if line and line[0] != "#"]
@@ -181,10 +179,3 @@ class QrmiProcess:
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())[:500]
-
-
-async def _listen(process: Process, last_words: deque[str]) -> None:
-    """Keep the last lines that the helper prints."""
-    assert process.stderr is not None  # noqa: S101 (launched with a pipe)
-    while chunk := await process.stderr.read(1 << 16):
-        last_words.extend(chunk.decode(errors="replace").splitlines())

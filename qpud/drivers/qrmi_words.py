@@ -13,6 +13,7 @@ from typing import Any
 from qpud.drivers.base import DeviceSpec, Refused, Unreachable
 from qpud.drivers.onprem_job import Phase
 from qpud.drivers.qrmi_process import Told
+from qpud.drivers.remote import THE_PROGRAMS_FAULT
 from qpud.drivers.spec import read_spec
 
 PHASES = {
@@ -39,7 +40,6 @@ SITES_FAULT = frozenset(
 """Errors that an operator can end; nothing was accepted."""
 MAYBE_ACCEPTED = frozenset({408, 500, 502, 504})
 """Answers after which a task may exist nevertheless."""
-THE_PROGRAMS_FAULT = frozenset({400, 413, 422})
 _STATUS = re.compile(r"Status: (\d{3})\b")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from qpud.api import wire
+from qpud.api import job_wire, wire
 from qpud.cli.reasons import WORDS
 from qpud.core.job import JobState, Reason
 
@@ -17,7 +17,7 @@ AT = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
 DONE, RUNNING, ERROR = JobState.DONE, JobState.RUNNING, JobState.ERROR
 
 
-def job(**changes: Any) -> wire.JobView:
+def job(**changes: Any) -> job_wire.JobView:
     fields = {
         "id": 7,
         "uid": "0d3a8e4e-0000-4000-8000-000000000007",
@@ -37,11 +37,11 @@ def job(**changes: Any) -> wire.JobView:
         "started_at": None,
         "ended_at": None,
     }
-    return wire.JobView(**(fields | changes))
+    return job_wire.JobView(**(fields | changes))
 
 
-def result(of: wire.JobView, counts: dict[str, int], message: str = "") -> wire.ResultView:
-    return wire.ResultView(
+def result(of: job_wire.JobView, counts: dict[str, int], message: str = "") -> job_wire.ResultView:
+    return job_wire.ResultView(
         job=of,
         counts=counts,
         message=message,
@@ -57,7 +57,7 @@ def result(of: wire.JobView, counts: dict[str, int], message: str = "") -> wire.
     )
 
 
-FORECAST = wire.ForecastView(
+FORECAST = job_wire.ForecastView(
     start=datetime(2031, 12, 24, 12, tzinfo=UTC),
     start_latest=datetime(2031, 12, 25, 12, tzinfo=UTC),
     end=datetime(2031, 12, 26, 12, tzinfo=UTC),
@@ -66,7 +66,7 @@ FORECAST = wire.ForecastView(
 )
 
 
-def queue_line(**changes: Any) -> wire.QueueLine:
+def queue_line(**changes: Any) -> job_wire.QueueLine:
     fields = {
         "position": 1,
         "id": 7,
@@ -84,7 +84,7 @@ def queue_line(**changes: Any) -> wire.QueueLine:
         "waited_seconds": 3723.4,
         "forecast": FORECAST,
     }
-    return wire.QueueLine(**(fields | changes))
+    return job_wire.QueueLine(**(fields | changes))
 
 
 def resource(**changes: Any) -> wire.ResourceLine:
@@ -111,7 +111,7 @@ def test_every_reason_of_the_core_is_explained() -> None:
 
 
 def test_queue_is_a_table_like_squeue(qpud: Any, daemon: Any) -> None:
-    daemon.on("GET", "/v1/queue", plain(wire.QueueView(queue=[queue_line()])))
+    daemon.on("GET", "/v1/queue", plain(job_wire.QueueView(queue=[queue_line()])))
     header, row = qpud("queue", "--qpu", "FRESNEL").stdout.splitlines()
     assert header.split() == [
         "JOBID",
@@ -141,13 +141,13 @@ def test_queue_is_a_table_like_squeue(qpud: Any, daemon: Any) -> None:
 
 
 def test_json_is_what_the_api_said(qpud: Any, daemon: Any) -> None:
-    said = plain(wire.QueueView(queue=[queue_line(name="Δ-scan")]))
+    said = plain(job_wire.QueueView(queue=[queue_line(name="Δ-scan")]))
     daemon.on("GET", "/v1/queue", said)
     assert json.loads(qpud("queue", "--json").stdout) == said
 
 
 def test_a_reader_that_stops_reading_is_no_error(qpud: Any, daemon: Any) -> None:
-    daemon.on("GET", "/v1/queue", plain(wire.QueueView(queue=[queue_line(id=n) for n in range(5000)])))
+    daemon.on("GET", "/v1/queue", plain(job_wire.QueueView(queue=[queue_line(id=n) for n in range(5000)])))
     command = qpud.start("queue")
     command.stdout.close()
     assert command.stderr.read() == ""
@@ -157,7 +157,7 @@ def test_a_reader_that_stops_reading_is_no_error(qpud: Any, daemon: Any) -> None
 
 def test_show_explains_the_reason_in_the_words_of_the_queue(qpud: Any, daemon: Any) -> None:
     daemon.on("GET", "/v1/jobs/7", plain(job(reason="Priority")))
-    daemon.on("GET", "/v1/queue", plain(wire.QueueView(queue=[queue_line()])))
+    daemon.on("GET", "/v1/queue", plain(job_wire.QueueView(queue=[queue_line()])))
     assert "waits: behind 2 jobs of its tier or higher" in qpud("show", "7").stdout
 
 
@@ -176,7 +176,7 @@ def test_show_of_a_failed_job_says_what_was_wrong(qpud: Any, daemon: Any) -> Non
 
 
 def test_cancel_tells_the_truth_for_each_job_and_goes_on_after_a_failure(qpud: Any, daemon: Any) -> None:
-    canceled = wire.CancelView(
+    canceled = job_wire.CancelView(
         **msgspec.structs.asdict(job(id=9, state=JobState.CANCELED)),
         before=RUNNING,
         asked_before=False,
@@ -193,7 +193,9 @@ def test_cancel_tells_the_truth_for_each_job_and_goes_on_after_a_failure(qpud: A
 @pytest.mark.parametrize(("before", "code"), [("DONE", 1), ("ERROR", 1), ("CANCELED", 0), ("RUNNING", 0)])
 def test_cancel_fails_if_the_job_had_ended_otherwise(qpud: Any, daemon: Any, before: str, code: int) -> None:
     state = JobState(before)
-    view = wire.CancelView(**msgspec.structs.asdict(job(state=state)), before=state, asked_before=False, message="m")
+    view = job_wire.CancelView(
+        **msgspec.structs.asdict(job(state=state)), before=state, asked_before=False, message="m"
+    )
     daemon.on("POST", "/v1/jobs/7/cancel", plain(view))
     assert qpud("cancel", "7").returncode == code
 
@@ -210,13 +212,13 @@ def test_a_job_reference_cannot_leave_its_place_in_the_path(qpud: Any, daemon: A
 
 
 def test_logs_are_sentences_with_local_times(qpud: Any, daemon: Any) -> None:
-    daemon.on("GET", "/v1/jobs/7/logs", plain(wire.Story(lines=[wire.Line(at=AT, text="submitted")])))
+    daemon.on("GET", "/v1/jobs/7/logs", plain(job_wire.Story(lines=[job_wire.Line(at=AT, text="submitted")])))
     assert qpud("logs", "7").stdout == "2026-11-22 08:00:00  submitted\n"
 
 
 def test_following_logs_prints_each_line_once_until_the_job_has_ended(qpud: Any, daemon: Any) -> None:
-    lines = [wire.Line(at=AT, text=f"line {n}") for n in range(3)]
-    stories = [plain(wire.Story(lines=lines[:n])) for n in (1, 2, 3)]
+    lines = [job_wire.Line(at=AT, text=f"line {n}") for n in range(3)]
+    stories = [plain(job_wire.Story(lines=lines[:n])) for n in (1, 2, 3)]
     daemon.on("GET", "/v1/jobs/7/logs", *stories)
     daemon.on("GET", "/v1/jobs/7", plain(job(state=RUNNING)), plain(job(state=DONE)))
     assert [line.split()[-1] for line in qpud("logs", "-f", "7").stdout.splitlines()] == ["0", "1", "2"]
@@ -408,26 +410,26 @@ def test_reconfigure_refused_fails_with_the_reason(qpud: Any, daemon: Any) -> No
 
 
 def test_the_long_queue_explains_each_reason(qpud: Any, daemon: Any) -> None:
-    daemon.on("GET", "/v1/queue", plain(wire.QueueView(queue=[queue_line()])))
+    daemon.on("GET", "/v1/queue", plain(job_wire.QueueView(queue=[queue_line()])))
     assert qpud("queue", "-l").stdout.splitlines()[1].endswith("Priority  waits: behind 2 jobs of its tier or higher")
 
 
 def test_the_long_queue_tells_the_latest_start_and_the_end(qpud: Any, daemon: Any) -> None:
-    daemon.on("GET", "/v1/queue", plain(wire.QueueView(queue=[queue_line()])))
+    daemon.on("GET", "/v1/queue", plain(job_wire.QueueView(queue=[queue_line()])))
     header, row = qpud("queue", "-l").stdout.splitlines()
     assert header.split()[7:10] == ["START", "LATEST", "END"]
     assert row.split()[7:10] == ["~2031-12-24", "~2031-12-25", "~2031-12-26"]
 
 
 def test_a_job_whose_start_nobody_knows_has_a_dash(qpud: Any, daemon: Any) -> None:
-    held = wire.ForecastView(start=None, start_latest=None, end=None, end_latest=None, reason="it is held")
-    daemon.on("GET", "/v1/queue", plain(wire.QueueView(queue=[queue_line(forecast=held)])))
+    held = job_wire.ForecastView(start=None, start_latest=None, end=None, end_latest=None, reason="it is held")
+    daemon.on("GET", "/v1/queue", plain(job_wire.QueueView(queue=[queue_line(forecast=held)])))
     assert qpud("queue").stdout.splitlines()[1].split()[7] == "-"
 
 
 def test_show_tells_the_forecast_and_what_it_is_made_of(qpud: Any, daemon: Any) -> None:
     daemon.on("GET", "/v1/jobs/7", plain(job(reason="Priority", forecast=FORECAST)))
-    daemon.on("GET", "/v1/queue", plain(wire.QueueView(queue=[queue_line()])))
+    daemon.on("GET", "/v1/queue", plain(job_wire.QueueView(queue=[queue_line()])))
     text = qpud("show", "7").stdout
     assert "about 2031-12-24 12:00:00, by 2031-12-25 12:00:00 in nine of ten cases" in text
     assert "7 years of higher tiers" in text
@@ -435,7 +437,7 @@ def test_show_tells_the_forecast_and_what_it_is_made_of(qpud: Any, daemon: Any) 
 
 def test_followed_logs_lose_no_line_that_came_before_the_one_about_now(qpud: Any, daemon: Any) -> None:
     def story(*texts: str) -> Any:
-        return plain(wire.Story(lines=[wire.Line(at=AT, text=text) for text in texts]))
+        return plain(job_wire.Story(lines=[job_wire.Line(at=AT, text=text) for text in texts]))
 
     stories = [
         story("submitted", "waits"),

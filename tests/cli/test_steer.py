@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from qpud.api import wire
+from qpud.api import job_wire, wire
 from qpud.core.job import JobState
 
 AT = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
@@ -19,14 +19,14 @@ def plain(value: Any) -> Any:
     return msgspec.to_builtins(value)
 
 
-def line(**changes: Any) -> wire.CanceledLine:
+def line(**changes: Any) -> job_wire.CanceledLine:
     fields = {"id": 7, "user": "ada", "before": JobState.PENDING, "state": JobState.CANCELED, "shots": 100}
-    return wire.CanceledLine(**{**fields, "shots_done": 0, "message": "job 7 is canceled", **changes})
+    return job_wire.CanceledLine(**{**fields, "shots_done": 0, "message": "job 7 is canceled", **changes})
 
 
 def sums(**changes: Any) -> Any:
     fields = {"dry_run": False, "matched": 0, "canceled": 0, "stopping": 0, "ended": 0, "jobs": []}
-    return plain(wire.CancelSums(**(fields | changes)))
+    return plain(job_wire.CancelSums(**(fields | changes)))
 
 
 def reservation(**changes: Any) -> Any:

@@ -1,22 +1,39 @@
-"""The driver `pasqal-qpu` in front of another qpud's on-prem dialect: two real daemons, one of them dying at will."""
+"""Drivers `pasqal-qpu` and `pasqal-cloud` in front of another qpud: two real daemons, one of them dying at will."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import MakeSite
-from livesite import SLOW, Site, behind
+from livesite import SLOW, Site, behind, in_cloud
 
 pytestmark = [pytest.mark.munge, pytest.mark.pyz, pytest.mark.worker]
 
 
-@pytest.fixture
-def pair(make_site: MakeSite) -> tuple[Site, Site]:
-    """A front daemon and the one behind it, which plays the QPU; they know each other by a session's token."""
+def as_qpu(back: Site, _folder: Path) -> str:
+    """The back daemon as an on-prem QPU; a session's token stands in its URL."""
+    return behind(f"http://0:{back.open_session()['token']}@127.0.0.1:{back.port}")
+
+
+def as_cloud(back: Site, folder: Path) -> str:
+    """The back daemon as the cloud: the front logs in with a session's token."""
+    credentials = folder / "credentials"
+    credentials.touch(mode=0o600)
+    credentials.write_text(f"username = front\npassword = {back.open_session()['token']}\n")
+    return in_cloud(back.url, credentials)
+
+
+KINDS: dict[str, Callable[[Site, Path], str]] = {"pasqal-qpu": as_qpu, "pasqal-cloud": as_cloud}
+
+
+@pytest.fixture(params=KINDS)
+def pair(request: pytest.FixtureRequest, make_site: MakeSite, tmp_path: Path) -> tuple[Site, Site]:
+    """A front daemon and the one behind it, which plays the QPU or the cloud."""
     back = make_site("back", SLOW)
-    token = back.open_session()["token"]
-    return make_site("front", behind(f"http://0:{token}@127.0.0.1:{back.port}")), back
+    return make_site("front", KINDS[request.param](back, tmp_path)), back
 
 
 def device_jobs(back: Site) -> list[dict[str, Any]]:
@@ -42,12 +59,20 @@ def slices(front: Site, job: int) -> list[dict[str, Any]]:
 
 
 def check_each_shot_once(front: Site, back: Site, job: int, shots: int) -> None:
-    """The job ends with exactly its shots, and the QPU was asked for each slice once."""
+    """The job ends with exactly its shots, and each slice reached the QPU once, as a job or as a batch of one."""
     assert front.ended(job)["state"] == "DONE"
     assert sum(front.counts(job).values()) == shots
     ran = device_jobs(back)
-    assert [str(one["id"]) for one in ran] == [one["device_id"] for one in slices(front, job)]
+    assert [one["batch_id"] or str(one["id"]) for one in ran] == [one["device_id"] for one in slices(front, job)]
     assert sum(one["shots"] for one in ran) == shots
+
+
+def check_cancel_reaches_the_device(front: Site, back: Site, job: int) -> None:
+    """A running job that is canceled at the front ends so in both daemons."""
+    with front.unix() as client:
+        assert client.post(f"/v1/jobs/{job}/cancel").status_code == 200
+    assert front.ended(job)["state"] == "CANCELED"
+    assert back.ended(device_jobs(back)[-1]["id"])["state"] == "CANCELED"
 
 
 def test_a_job_runs_through_two_daemons(pair: tuple[Site, Site], afm: str) -> None:
@@ -89,8 +114,4 @@ def test_a_qpu_killed_in_a_slice_is_waited_for(pair: tuple[Site, Site], afm: str
 
 def test_a_cancel_reaches_the_qpu(pair: tuple[Site, Site], afm: str) -> None:
     front, back = pair
-    job = started(front, back, afm, 200)
-    with front.unix() as client:
-        assert client.post(f"/v1/jobs/{job}/cancel").status_code == 200
-    assert front.ended(job)["state"] == "CANCELED"
-    assert back.ended(device_jobs(back)[-1]["id"])["state"] == "CANCELED"
+    check_cancel_reaches_the_device(front, back, started(front, back, afm, 200))

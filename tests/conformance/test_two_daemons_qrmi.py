@@ -16,7 +16,7 @@ import pytest
 import venvs
 from conftest import MakeSite
 from livesite import SLOW, Site, through_qrmi
-from test_two_daemons import device_jobs, started
+from test_two_daemons import check_cancel_reaches_the_device, device_jobs, started
 
 pytestmark = [pytest.mark.munge, pytest.mark.pyz, pytest.mark.worker, pytest.mark.client]
 
@@ -55,12 +55,17 @@ def pair(request: pytest.FixtureRequest, make_site: MakeSite, tmp_path: Path) ->
     return make_site("front", through_qrmi(request.param, venvs.python_of("qrmi"), environment)), back
 
 
+def check_shots(front: Site, back: Site, job: int, shots: int) -> None:
+    """The job ends with exactly its shots, and no more ran."""
+    assert front.ended(job)["state"] == "DONE"
+    assert sum(front.counts(job).values()) == shots
+    assert sum(one["shots"] for one in device_jobs(back)) == shots
+
+
 def test_a_job_runs_through_qrmi_with_exactly_its_shots(pair: tuple[Site, Site], afm: str) -> None:
     front, back = pair
     job = front.submit(front.open_session()["token"], sequence=afm, shots=12)["id"]
-    assert front.ended(job)["state"] == "DONE"
-    assert sum(front.counts(job).values()) == 12
-    assert sum(one["shots"] for one in device_jobs(back)) == 12
+    check_shots(front, back, job, 12)
 
 
 def test_the_front_daemon_killed_in_a_slice_adopts_the_same_task(pair: tuple[Site, Site], afm: str) -> None:
@@ -69,18 +74,12 @@ def test_the_front_daemon_killed_in_a_slice_adopts_the_same_task(pair: tuple[Sit
     front.until(job, lambda _found: bool(front.get(f"/v1/jobs/{job}/result")["slices"][0]["device_id"]))
     front.kill()
     front.start()
-    assert front.ended(job)["state"] == "DONE"
-    assert sum(front.counts(job).values()) == 60
-    assert sum(one["shots"] for one in device_jobs(back)) == 60
+    check_shots(front, back, job, 60)
 
 
 def test_a_cancel_reaches_the_task(pair: tuple[Site, Site], afm: str) -> None:
     front, back = pair
-    job = started(front, back, afm, 400)
-    with front.unix() as client:
-        assert client.post(f"/v1/jobs/{job}/cancel").status_code == 200
-    assert front.ended(job)["state"] == "CANCELED"
-    assert back.ended(device_jobs(back)[-1]["id"])["state"] == "CANCELED"
+    check_cancel_reaches_the_device(front, back, started(front, back, afm, 400))
 
 
 @pytest.fixture

@@ -22,22 +22,13 @@ from qpud.site.slurmcommand import RETRY_SECONDS
 from tests.daemon.builders import ROOT, Site, a_policy, a_site, until, with_queue
 from tests.daemon.harness import a_daemon
 from tests.site.cluster import PARTITIONS, STRANGER, Cluster
+from tests.site.pulse import Pulse
 
 pytestmark = pytest.mark.slurm
 
 NOBODY = Identity(user_id=65534, user="nobody", proof=Proof.PEER)
 GAMES = Identity(user_id=5, user="games", proof=Proof.PEER)
 HOOK = Identity(user_id=0, user="root", proof=Proof.MUNGE)
-
-
-class Pulse:
-    """A monotonic clock that tests may move forward."""
-
-    def __init__(self) -> None:
-        self.ahead = 0.0
-
-    def __call__(self) -> float:
-        return time.monotonic() + self.ahead
 
 
 @asynccontextmanager

@@ -21,20 +21,11 @@ from qpud.site.slurm import Slurm
 from tests.daemon.builders import ALICE, Site, a_policy, a_site
 from tests.daemon.qpu import Qpu
 from tests.site.cluster import Cluster
+from tests.site.pulse import Pulse
 
 pytestmark = pytest.mark.slurm
 
 NOBODY = Identity(user_id=65534, user="nobody", proof=Proof.PEER)
-
-
-class Pulse:
-    """A monotonic clock that tests may move forward."""
-
-    def __init__(self) -> None:
-        self.ahead = 0.0
-
-    def __call__(self) -> float:
-        return time.monotonic() + self.ahead
 
 
 @asynccontextmanager

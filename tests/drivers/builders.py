@@ -13,14 +13,17 @@ import random
 import sys
 import time
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from qpud.core.resource import ResourcePolicy
+from qpud.core.slices import Outcome
 from qpud.core.terms import DriverKind
-from qpud.drivers.base import DeviceSpec, Program, SliceRequest
+from qpud.drivers.base import DeviceSpec, Driver, Program, SliceRequest
 from qpud.drivers.pasqal_cloud import PasqalCloudDriver
 from qpud.drivers.pasqal_qpu import PasqalQpuDriver
 from qpud.drivers.simulated import SimulatedDriver
@@ -82,6 +85,25 @@ def a_slice(tag: str = "tag-1", shots: int = 10, **changes: Any) -> SliceRequest
         seed=7,
     )
     return msgspec.structs.replace(base, **changes)
+
+
+AnyDriver = TypeVar("AnyDriver", bound=Driver)
+
+
+@asynccontextmanager
+async def opened(driver: AnyDriver) -> AsyncIterator[AnyDriver]:
+    """The driver, open; closed at the end."""
+    await driver.open()
+    try:
+        yield driver
+    finally:
+        await driver.close()
+
+
+async def run(driver: Driver, *args: Any, **changes: Any) -> Outcome:
+    """The outcome of one slice, made as `a_slice`."""
+    request = a_slice(*args, **changes)
+    return await driver.wait(await driver.start(request), request)
 
 
 def simulated_policy(**changes: Any) -> ResourcePolicy:

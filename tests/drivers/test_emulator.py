@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from qpud.core.resource import ResourcePolicy
-from qpud.core.slices import Outcome, OutcomeState, merge_counts
+from qpud.core.slices import OutcomeState, merge_counts
 from qpud.core.terms import DriverKind
 from qpud.drivers.base import HealthState, Refused, Unreachable
 from qpud.drivers.emulator import EmulatorDriver
 from qpud.drivers.workers import Workers
-from tests.drivers.builders import ProductWorkers, a_slice, program
+from tests.drivers.builders import ProductWorkers, a_slice, program, run
 from tests.worker.programs import sample
 
 
@@ -37,11 +37,6 @@ async def opened(workers: Any, **changes: Any) -> AsyncIterator[EmulatorDriver]:
             yield driver
     finally:
         await driver.close()
-
-
-async def run(driver: EmulatorDriver, tag: str = "tag-1", **changes: Any) -> Outcome:
-    request = a_slice(tag, **changes)
-    return await driver.wait(await driver.start(request), request)
 
 
 async def in_slices(driver: EmulatorDriver, *sizes: int, job: int = 1, **changes: Any) -> dict[str, int]:

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from qpud.core.slices import Outcome, OutcomeState
+from qpud.core.slices import OutcomeState
 from qpud.drivers import cloud_login
 from qpud.drivers.base import Fault, HealthState, Refused, Unreachable
 from qpud.drivers.pasqal_cloud import PasqalCloudDriver
-from tests.drivers.builders import a_slice, cloud, private_file
+from tests.drivers.builders import a_slice, cloud, opened, private_file, run
 from tests.drivers.stub_cloud import SPECS, StubCloud, stub_cloud
 from tests.drivers.stub_qpu import HTML
 
@@ -31,18 +31,12 @@ async def rig(
 ) -> AsyncIterator[tuple[StubCloud, PasqalCloudDriver]]:
     with TemporaryDirectory() as folder:
         credentials = private_file(Path(folder) / "credentials", text)
-        async with asyncio.timeout(60), stub_cloud(shot_rate=shot_rate) as stub:
-            driver = cloud(stub.url, **{"credentials_file": credentials, **changes})
-            await driver.open()
-            try:
-                yield stub, driver
-            finally:
-                await driver.close()
-
-
-async def run(driver: PasqalCloudDriver, *args: Any, **changes: Any) -> Outcome:
-    request = a_slice(*args, **changes)
-    return await driver.wait(await driver.start(request), request)
+        async with (
+            asyncio.timeout(60),
+            stub_cloud(shot_rate=shot_rate) as stub,
+            opened(cloud(stub.url, **{"credentials_file": credentials, **changes})) as driver,
+        ):
+            yield stub, driver
 
 
 # -- the normal course
@@ -338,6 +332,23 @@ async def test_a_batch_that_the_cloud_forgot_fails_the_slice_which_may_run_again
         stub.batches.clear()
         outcome = await driver.wait(device_id, request)
     assert (outcome.state, outcome.transient) == (OutcomeState.FAILED, True)
+
+
+async def test_a_batch_that_is_not_known_now_and_then_is_none_that_the_cloud_forgot():
+    async with rig() as (stub, driver):
+        request = a_slice()
+        device_id = await driver.start(request)
+        stub.batches[0].status = "PAUSED"
+        waiting = asyncio.create_task(driver.wait(device_id, request))
+        for _ in range(3):
+            stub.fault("GET", f"/batches/{device_id}", reply=(404, json.dumps({"code": "404"})))
+            while stub.faults and not waiting.done():
+                await asyncio.sleep(0.005)
+            polls = driver.polls
+            while driver.polls < polls + 2 and not waiting.done():  # one of them was answered
+                await asyncio.sleep(0.005)
+        stub.batches[0].status = ""
+        assert (await waiting).state is OutcomeState.DONE
 
 
 async def test_an_unknown_status_leaves_the_slice_unknown():

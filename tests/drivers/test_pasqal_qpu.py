@@ -11,27 +11,21 @@ from typing import Any
 
 import pytest
 
-from qpud.core.slices import Outcome, OutcomeState
+from qpud.core.slices import OutcomeState
 from qpud.drivers.base import Fault, HealthState, Refused, Unreachable
 from qpud.drivers.pasqal_qpu import PasqalQpuDriver
-from tests.drivers.builders import a_slice, qpu
+from tests.drivers.builders import a_slice, opened, qpu, run
 from tests.drivers.stub_qpu import HTML, SPECS, StubQpu, stub_qpu
 
 
 @asynccontextmanager
 async def rig(shot_rate: float = 1000.0, **changes: Any) -> AsyncIterator[tuple[StubQpu, PasqalQpuDriver]]:
-    async with asyncio.timeout(20), stub_qpu(shot_rate=shot_rate) as stub:
-        driver = qpu(stub.url, **changes)
-        await driver.open()
-        try:
-            yield stub, driver
-        finally:
-            await driver.close()
-
-
-async def run(driver: PasqalQpuDriver, *args: Any, **changes: Any) -> Outcome:
-    request = a_slice(*args, **changes)
-    return await driver.wait(await driver.start(request), request)
+    async with (
+        asyncio.timeout(20),
+        stub_qpu(shot_rate=shot_rate) as stub,
+        opened(qpu(stub.url, **changes)) as driver,
+    ):
+        yield stub, driver
 
 
 # -- the normal course

@@ -19,7 +19,7 @@ from qpud.drivers.base import Fault, HealthState, Program, Refused, SliceRequest
 from qpud.drivers.qrmi import QrmiDriver
 from qpud.drivers.qrmi_process import Told
 from qpud.drivers.qrmi_words import refusal_of
-from tests.drivers.builders import a_slice
+from tests.drivers.builders import a_slice, opened
 from tests.drivers.qrmi_rig import Fake, fake_qrmi
 
 IBM = QrmiType.IBM_QUANTUM_COMPUTE_SERVICE
@@ -29,13 +29,8 @@ RAW = '{"results": [{"data": {"c": [1, 0]}}]}'
 
 @asynccontextmanager
 async def rig(kind: QrmiType = IBM, **changes: Any) -> AsyncIterator[tuple[Fake, QrmiDriver]]:
-    async with asyncio.timeout(60), fake_qrmi() as fake:
-        driver = fake.driver(kind, **changes)
-        await driver.open()
-        try:
-            yield fake, driver
-        finally:
-            await driver.close()
+    async with asyncio.timeout(60), fake_qrmi() as fake, opened(fake.driver(kind, **changes)) as driver:
+        yield fake, driver
 
 
 def payload(tag: str = "tag-1", document: Any = SAMPLER) -> SliceRequest:

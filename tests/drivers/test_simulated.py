@@ -15,7 +15,7 @@ from qpud.core.terms import Counts
 from qpud.drivers.base import HealthState, Refused, Unreachable
 from qpud.drivers.faults import Faults, Garbage
 from qpud.drivers.simulated import SimulatedDriver
-from tests.drivers.builders import ATOMS, ProductWorkers, a_slice, program, simulated
+from tests.drivers.builders import ATOMS, ProductWorkers, a_slice, program, run, simulated
 
 
 @asynccontextmanager
@@ -27,11 +27,6 @@ async def opened(workers: ProductWorkers | None = None, **changes: Any) -> Async
             yield driver
     finally:
         await driver.close()
-
-
-async def run(driver: SimulatedDriver, *args: Any, **changes: Any) -> Outcome:
-    request = a_slice(*args, **changes)
-    return await driver.wait(await driver.start(request), request)
 
 
 def total(outcome: Outcome) -> int:

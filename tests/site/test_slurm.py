@@ -11,18 +11,9 @@ from qpud.site import slurm as site_slurm
 from qpud.site.slurm import Slurm
 from qpud.site.slurmcommand import PATIENCE_SECONDS, RETRY_SECONDS
 from tests.site.cluster import Cluster
+from tests.site.pulse import Pulse
 
 pytestmark = pytest.mark.slurm
-
-
-class Pulse:
-    """A monotonic clock that tests may move forward."""
-
-    def __init__(self) -> None:
-        self.ahead = 0.0
-
-    def __call__(self) -> float:
-        return time.monotonic() + self.ahead
 
 
 @pytest.fixture
