@@ -330,3 +330,11 @@ def test_while_slurm_is_away_the_daemon_answers_and_jobs_wait(cluster: Cluster, 
             assert "Unable to contact slurm controller" in resource(client)["message"]
             assert client.get("/healthz").status_code == 200
         done(client, number)
+
+
+def test_a_worker_that_ends_while_slurmctld_is_away_leaves_no_slurm_job(cluster: Cluster, worker_python: Path) -> None:
+    with a_site(cluster, worker_python, idle=3) as (_, client):
+        done(client, submit(client, open_session(client)))
+        with cluster.down():
+            seen(lambda: resource(client)["workers"] == [], "the idle worker to be dismissed")
+        seen(lambda: slurm_jobs(cluster) == [], "its Slurm job to be cancelled")
