@@ -69,6 +69,7 @@ class SlurmEmulatorDriver(EmulatorDriver):
 
     async def health(self) -> Health:
         """Whether verdicts can be given and workers started; one that waits for nodes is up."""
+        self._pool.check()
         health = await super().health()
         if health.state is HealthState.UP and (why := self._pool.failure):
             return Health(state=HealthState.DOWN, message=why)

@@ -121,9 +121,21 @@ class Pool:
         with contextlib.suppress(SlurmAway):  # then they end by themselves: their srun is gone
             await self._slurm.cancel_all(self._policy.name)
 
+    def check(self) -> None:
+        """Raises: Whatever ended one of its own tasks: the daemon ends with it, workers that nobody tends do not."""
+        if (error := self._fatal) is not None:
+            raise error
+
+    @property
+    def _fatal(self) -> BaseException | None:
+        ended = (task for task in self._tasks if task.done() and not task.cancelled())
+        return next((error for task in ended if (error := task.exception()) is not None), None)
+
     @property
     def failure(self) -> str:
         """Why no slice can be run now; "" while a worker answers, waits for nodes or has not been tried."""
+        if self._fatal is not None:
+            return "its workers are not tended any more: the daemon has to start again"
         return self._local.failure or ("" if self._is_hopeful else self._failure)
 
     @property

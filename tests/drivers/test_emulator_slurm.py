@@ -83,6 +83,17 @@ async def test_what_slurm_refuses_is_one_sentence_and_nothing_has_run() -> None:
         assert (health.state, health.message) == (HealthState.DOWN, refusal.value.message)
 
 
+async def test_a_bug_among_the_workers_ends_the_daemon_by_its_next_look_at_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else jobs would wait for ever on a resource that looks well."""
+    monkeypatch.setattr("qpud.drivers.pool.Pool._hand_out", lambda _pool: 1 / 0)
+    async with opened(NearbySlurm()) as driver:
+        await until(lambda: driver.trouble != "")
+        with pytest.raises(ZeroDivisionError):
+            await driver.health()
+
+
 async def test_a_refused_worker_is_tried_again_without_a_slice() -> None:
     slurm = NearbySlurm()
     slurm.refuses = "Invalid account"
