@@ -56,7 +56,7 @@ def test_an_unknown_resource_opens_nothing(qpud: Any, ready: Any, tmp_path: Path
     ended = qpud("slurm", "open", f"--folder={tmp_path}/jobs/42", "--slurm-job=42", *WHO, "--qpu=FRESNL")
     assert (ended.returncode, ended.stderr) == (
         5,
-        "qpud: there is no resource FRESNL; this daemon serves FRESNEL, EMU_MPS\n",
+        "qpud: there is no resource FRESNL; this daemon serves FRESNEL, EMU_MPS: did you mean FRESNEL?\n",
     )
     assert not ready.requests("POST", "/v1/sessions")
 
