@@ -11,7 +11,7 @@ import enum
 from asyncio.subprocess import Process
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import msgspec
 
@@ -190,7 +190,6 @@ class Coming(msgspec.Struct, frozen=True, kw_only=True):
     emulation: Emulation | None = None
 
 
-@runtime_checkable
 class Foresighted(Protocol):
     """A driver with workers of its own, that prepares the jobs which come next; nothing of that is durable."""
 
@@ -216,7 +215,8 @@ class Foresighted(Protocol):
 
 def foresighted(driver: Driver | None) -> Foresighted | None:
     """The driver, if it has workers of its own."""
-    return driver if driver is not None and isinstance(driver, Foresighted) else None
+    # isinstance compares every member, 12 µs; a queue of a thousand jobs asks two thousand times
+    return cast(Foresighted, driver) if hasattr(driver, "foresee") else None
 
 
 class SlurmProtocol(Protocol):

@@ -179,7 +179,7 @@ class JobVerbs(EndingVerbs):
         return ordered[:_LONGEST_QUEUE]
 
     def _entry(self, who: Identity, position: int, job: Job, forecast: verbs.Forecast | None) -> verbs.QueueEntry:
-        shown, word = job, self._explained(job).reason
+        shown, word = job, self._reason_of(job)
         if not who.may_see(job.user_id):
             shown = msgspec.structs.replace(job, name=None, uid="", session_id="", sequence_hash="")
         waited = (job.started_at or self._context.clock()) - job.submitted_at
@@ -199,12 +199,12 @@ class JobVerbs(EndingVerbs):
         return tier(job, self.policy.queues) if order is None else order.tier_of(job)
 
     def _explained(self, job: Job) -> Job:
-        if job.is_terminal:
-            return job
+        return job if job.is_terminal else msgspec.structs.replace(job, reason=self._reason_of(job))
+
+    def _reason_of(self, job: Job) -> Reason:
+        """Why an unfinished job waits now."""
         reason = explain.reason(job, self._context.book, self._context.clock())
-        if reason is Reason.NONE and self._worker_lacks(job):
-            reason = Reason.WORKER
-        return msgspec.structs.replace(job, reason=reason)
+        return Reason.WORKER if reason is Reason.NONE and self._worker_lacks(job) else reason
 
     def _explanation(self, job: Job, word: Reason | None = None) -> str:
         if (
