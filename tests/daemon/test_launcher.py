@@ -333,8 +333,9 @@ def test_while_slurm_is_away_the_daemon_answers_and_jobs_wait(cluster: Cluster, 
 
 
 def test_a_worker_that_ends_while_slurmctld_is_away_leaves_no_slurm_job(cluster: Cluster, worker_python: Path) -> None:
-    with a_site(cluster, worker_python, idle=3) as (_, client):
+    with a_site(cluster, worker_python, idle=15) as (_, client):
         done(client, submit(client, open_session(client)))
         with cluster.down():
+            assert resource(client)["workers"], "the worker was dismissed before slurmctld was away"
             seen(lambda: resource(client)["workers"] == [], "the idle worker to be dismissed")
         seen(lambda: slurm_jobs(cluster) == [], "its Slurm job to be cancelled")
