@@ -5,14 +5,14 @@
 3. By probing uids: they are consecutive integers from 0 or 1, and an unknown one is answered with 400 or 404.
 
 A QPU that answers none of these leaves the slice UNKNOWN: running it again could spend its shots twice, and submitting
-cancels whatever runs.
+cancels whatever runs. Where it answers and proves nothing, a person looks there and cancels the job (`Undecided`).
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from qpud.drivers.base import SliceRequest, Unreachable
+from qpud.drivers.base import SliceRequest, Undecided, Unreachable
 from qpud.drivers.exchange import Answer
 from qpud.drivers.onprem import OnPremClient, job_path
 from qpud.drivers.onprem_job import BadAnswer, QpuJob, read_job
@@ -47,7 +47,8 @@ class Finder:
             newest: The newest uid known from before this slice, if any.
 
         Raises:
-            Unreachable: No answer, or none that proves anything.
+            Unreachable: No answer, or only refusals.
+            Undecided: Answers that prove nothing.
         """
         if request.device_id is not None:
             job = await self.look(request.device_id)
@@ -92,7 +93,9 @@ class Finder:
         """An API that knows nothing at all, say behind a wrong prefix, proves nothing."""
         answer = await self._client.get("/system/operational")
         if not answer.ok:
-            raise self._undecided(tag, self.sentence(answer))
+            raise Unreachable(
+                f"resource {self._name}: nobody can tell whether it has slice {tag}: {self.sentence(answer)}"
+            )
 
     async def _scan(self, tag: str, first: int) -> str | None:
         """Look at the jobs from `first` on, in the order of their uids, until GAP are unknown."""
@@ -129,10 +132,10 @@ class Finder:
             low, high = (middle, high) if await self.look(str(middle)) is not None else (low, middle)
         return low
 
-    def _undecided(self, tag: str, why: str) -> Unreachable:
-        return Unreachable(
-            f"resource {self._name}: nobody can tell whether it has slice {tag}, as {why}; "
-            f"look there for a job with pasqman_job_id {tag}"
+    def _undecided(self, tag: str, why: str) -> Undecided:
+        return Undecided(
+            f"resource {self._name}: nobody can tell whether it has slice {tag}, as {why}: "
+            f"look there for a job with pasqman_job_id {tag}, end it, and cancel the job here"
         )
 
 
