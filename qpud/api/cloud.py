@@ -247,7 +247,7 @@ async def _selected(parts: Parts, who: Identity, request: Request) -> tuple[verb
         for job in view.jobs
         if (not ask.id or job.uid in ask.id)
         and (not ask.status or job.state in ask.status)
-        and (ask.min_runs or 0) <= job.shots <= (ask.max_runs or job.shots)
+        and (ask.min_runs or 0) <= job.shots <= (job.shots if ask.max_runs is None else ask.max_runs)
         and (after or 0.0) <= job.submitted_at <= (before or job.submitted_at)
     ]
 

@@ -139,3 +139,8 @@ async def test_a_session_token_is_exchanged_for_itself(desk: Desk, field: str, f
 @pytest.mark.parametrize("query", ["queue_priority=HIGH", "limit=1000", "user_id=1000&user_id=1001", "user_id=nobody"])
 async def test_a_filter_that_is_not_possible_is_refused(ada: httpx.AsyncClient, query: str) -> None:
     assert (await ada.get(f"{V1}/batches?{query}")).status_code >= 400
+
+
+@pytest.mark.parametrize("query", ["min_runs=99999999999999999999", "max_runs=-1"])
+async def test_a_number_that_no_database_holds_is_refused(ada: httpx.AsyncClient, query: str) -> None:
+    assert (await ada.get(f"{V2}/jobs?{query}")).status_code == 400
