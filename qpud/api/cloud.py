@@ -145,10 +145,10 @@ async def full_results(parts: Parts, request: Request) -> Response:
 
 
 async def counts_of(parts: Parts, who: Identity, jobs: list[Job]) -> dict[str, msgspec.Raw]:
-    """`{"counter": …}` by job id, of those jobs that are DONE."""
+    """`{"counter": …}` by job id, of those jobs that are DONE; of payloads what they gave."""
     done = [job for job in jobs if job.state is JobState.DONE]
     texts = {job.uid: (await parts.service.results_text(who, job.uid))[1] for job in done}
-    return {uid: msgspec.Raw(text.encode()) for uid, text in texts.items() if text is not None}
+    return {uid: msgspec.Raw(cloud_views.result_json(text)) for uid, text in texts.items() if text is not None}
 
 
 async def list_batches(parts: Parts, request: Request) -> Response:
