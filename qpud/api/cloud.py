@@ -145,10 +145,10 @@ async def full_results(parts: Parts, request: Request) -> Response:
 
 
 async def counts_of(parts: Parts, who: Identity, jobs: list[Job]) -> dict[str, msgspec.Raw]:
-    """`{"counter": …}` by job id, of those jobs that are DONE."""
+    """`{"counter": …}` by job id, of those jobs that are DONE; of payloads what they gave."""
     done = [job for job in jobs if job.state is JobState.DONE]
     texts = {job.uid: (await parts.service.results_text(who, job.uid))[1] for job in done}
-    return {uid: msgspec.Raw(text.encode()) for uid, text in texts.items() if text is not None}
+    return {uid: msgspec.Raw(cloud_views.result_json(text)) for uid, text in texts.items() if text is not None}
 
 
 async def list_batches(parts: Parts, request: Request) -> Response:
@@ -247,7 +247,7 @@ async def _selected(parts: Parts, who: Identity, request: Request) -> tuple[verb
         for job in view.jobs
         if (not ask.id or job.uid in ask.id)
         and (not ask.status or job.state in ask.status)
-        and (ask.min_runs or 0) <= job.shots <= (ask.max_runs or job.shots)
+        and (ask.min_runs or 0) <= job.shots <= (job.shots if ask.max_runs is None else ask.max_runs)
         and (after or 0.0) <= job.submitted_at <= (before or job.submitted_at)
     ]
 

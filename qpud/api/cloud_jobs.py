@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from qpud.api import cloud_views
 from qpud.api.bodies import decode, decoder_of
-from qpud.api.cloud import OVH, V1, V2, user_of
+from qpud.api.cloud import OVH, V1, V2, counts_of, user_of
 from qpud.api.cloud_names import resource_of
 from qpud.api.cloud_wire import (
     CloudJob,
@@ -111,7 +111,7 @@ async def results(parts: Parts, request: Request) -> Response:
     _job, text = await parts.service.results_text(who, uid)
     if text is None:
         raise NotFound(f"job {uid} has no results")
-    return Response(text, media_type="application/json")
+    return Response(cloud_views.result_json(text), media_type="application/json")
 
 
 async def submit_cudaq(parts: Parts, request: Request) -> Response:
@@ -139,10 +139,18 @@ async def get_cudaq(parts: Parts, request: Request) -> Response:
     """An AHS job, with its counts once it is DONE."""
     who = parts.caller(request)
     view = await parts.service.get_batch(who, request.path_params["batch"])
-    done = [job for job in view.jobs if job.state is JobState.DONE]
-    texts = {job.uid: (await parts.service.results_text(who, job.uid))[1] for job in done}
-    counts = {uid: _counter.decode(text).counter for uid, text in texts.items() if text is not None}
+    found = await counts_of(parts, who, view.jobs)
+    counts = {uid: counter for uid, raw in found.items() if (counter := _counter_in(raw)) is not None}
     return Json(Envelope(data=CudaqJob(id=view.batch.id, status=view.state, result=counts or None)))
+
+
+def _counter_in(raw: msgspec.Raw) -> dict[str, int] | None:
+    """The counts in a result; None if it is a payload's, which has none."""
+    try:
+        found: Counter = _counter.decode(raw)
+    except msgspec.ValidationError:
+        return None
+    return found.counter
 
 
 async def no_workloads(parts: Parts, request: Request) -> Response:

@@ -20,6 +20,18 @@ if TYPE_CHECKING:
     from qpud.api.parts import Parts
 
 
+_any_json = msgspec.json.Decoder(msgspec.Raw)
+
+
+def result_json(text: str) -> bytes:
+    """What a job gave, as JSON: counts are, and what a payload gave may be any text."""
+    try:
+        _any_json.decode(text)
+    except msgspec.DecodeError:
+        return msgspec.json.encode(text)
+    return text.encode()
+
+
 def stamp(at: float | None) -> str | None:
     """Seconds since the epoch as the vendor writes a time; None for never."""
     found = moment(at)

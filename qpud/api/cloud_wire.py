@@ -228,8 +228,8 @@ class SomeJobsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     id: tuple[str, ...] = ()
     status: tuple[str, ...] = ()
-    min_runs: int | None = None
-    max_runs: int | None = None
+    min_runs: Number | None = None
+    max_runs: Number | None = None
     start_date: str | None = None
     end_date: str | None = None
 

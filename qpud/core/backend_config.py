@@ -31,7 +31,7 @@ def shots_of(text: str) -> int | None:
     """
     try:
         config = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Invalid("the backend configuration is not JSON") from None
     if not isinstance(config, dict):
         raise Invalid("the backend configuration is no JSON object")
@@ -39,13 +39,21 @@ def shots_of(text: str) -> int | None:
         if config.get(name, plain) != plain:
             raise Invalid(f"{name}={str(config[name])[:40]} of the backend configuration is not possible here")
     _check_noise(config.get("noise_model"))
-    asked = [_shots_of_observable(one) for one in config.get("observables") or []]
+    asked = [_shots_of_observable(one) for one in _listed(config, "observables")]
     shots = next((one for one in asked if one is not None), config.get("default_num_shots"))
-    return shots if isinstance(shots, int) else None
+    return shots if type(shots) is int else None
+
+
+def _listed(found: dict[str, Any], name: str) -> list[Any]:
+    """A field that is a list, or missing. Raises: Invalid."""
+    values = found.get(name) or []
+    if not isinstance(values, list):
+        raise Invalid(f"{name} of the backend configuration is {str(values)[:40]}, no list")
+    return values
 
 
 def _check_noise(model: Any) -> None:
-    kinds = model.get("noise_types") if isinstance(model, dict) else None
+    kinds = _listed(model, "noise_types") if isinstance(model, dict) else None
     if kinds:
         raise Invalid(f"noise {', '.join(map(str, kinds))[:60]} of the backend configuration is not possible here")
 
@@ -57,7 +65,9 @@ def _shots_of_observable(observable: Any) -> int | None:
         raise Invalid(
             f"observable {str(kind)[:40]} is not possible here: qpud gives bitstrings, at the sequence's end"
         )
+    if not isinstance(observable, dict):
+        return None
     if observable.get("evaluation_times") not in (None, [1.0]):
         raise Invalid("bitstrings before the sequence's end are not possible here: leave out evaluation_times")
     shots = observable.get("num_shots")
-    return shots if isinstance(shots, int) else None
+    return shots if type(shots) is int else None

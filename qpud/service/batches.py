@@ -32,6 +32,15 @@ _STOPPED_AT_ONCE = 256
 _CLOSED = "batch {} is closed ({}) and takes no more jobs: open another one"
 
 
+class _Repeat(msgspec.Struct, frozen=True, kw_only=True):
+    """By what a request that was sent before is known."""
+
+    user_id: int
+    key: str | None
+    digest: bytes
+    since: float  # the first call was not earlier; 0: whenever
+
+
 class BatchVerbs(SubmitVerbs, BatchLooks):
     """Batches: what changes them."""
 
@@ -50,8 +59,9 @@ class BatchVerbs(SubmitVerbs, BatchLooks):
             session_ref: As `submit`.
             ask: The batch.
             key: A repeated key of the same user returns the batch of the first call.
-            key_seconds: Where the key is not the client's own, but made of what he sent: it counts so long, and only
-                until somebody has looked at the batch, since who knows its id does not repeat his request.
+            key_seconds: Where the key is not the client's own, but made of what he sent: it counts so long, within
+                one session, and only until somebody has looked at the batch, since who knows its id does not repeat
+                his request.
 
         Raises:
             BadRequest: A closed batch without jobs, or too many jobs.
@@ -59,17 +69,30 @@ class BatchVerbs(SubmitVerbs, BatchLooks):
         """
         self._check_batch(ask)
         session = await self._session_for(who, session_ref)
+        repeat = _Repeat(
+            user_id=session.user_id,
+            key=key if key_seconds is None else f"{key} of session {session.id}",
+            digest=hashlib.sha256(msgspec.json.encode(ask, order="deterministic")).digest(),
+            since=0.0 if key_seconds is None else self._context.clock() - key_seconds,
+        )
+        try:
+            batch_id = await self._open_in(session, ask, repeat)
+        except LimitExceeded:  # maybe it is the first call's jobs that are too many already
+            found = await self._context.store.write(lambda transaction: self._earlier(transaction, repeat))
+            if found is None:
+                raise
+            batch_id = found
+        return await self._viewed(await self._any_batch(who, batch_id))
+
+    async def _open_in(self, session: Session, ask: verbs.OpenBatch, repeat: _Repeat) -> str:
         if ask.is_open and len(self._context.book.batches_of_session(session.id)) >= MOST_OPEN:
             raise LimitExceeded(f"session {session.id} has {MOST_OPEN} open batches: complete some of them")
         resource = self.resource_name(ask.resource)
         asks = [_of_batch(job, resource, ask.sequence) for job in ask.jobs]
-        digest = hashlib.sha256(msgspec.json.encode(ask, order="deterministic")).digest()
-        since = 0.0 if key_seconds is None else self._context.clock() - key_seconds
         with self._room(session, asks) as room:
             accepted = await self._accept_all(session, asks)
             new = self._new_batch(session, ask, resource, accepted)
-            batch_id = await self._store_new(session, new, key, digest, since, room)
-        return await self._viewed(await self._any_batch(who, batch_id))
+            return await self._store_new(session, new, repeat, room)
 
     async def add_jobs(
         self, who: Identity, ref: str, asks: list[JobRequest], key: str | None = None
@@ -180,21 +203,17 @@ class BatchVerbs(SubmitVerbs, BatchLooks):
         self,
         session: Session,
         new: tuple[Batch, list[NewJob], dict[str, str]],
-        key: str | None,
-        digest: bytes,
-        since: float,
+        repeat: _Repeat,
         room: ExitStack,
     ) -> str:
         batch, news, texts = new
         submission = Submission(session_id=session.id, texts=texts, news=news)
-        may_repeat = since > 0
 
         def operation(transaction: Transaction) -> str:
-            earlier = key and sql.find_key(transaction, session.user_id, key, since)
-            if earlier and not (may_repeat and earlier[0] in self._looked_at):
-                return _same(earlier, key or "", digest)
+            if (earlier := self._earlier(transaction, repeat)) is not None:
+                return earlier
             sessions.require_open(transaction, session.id)
-            sql.insert(transaction, batch, key, digest)
+            sql.insert(transaction, batch, repeat.key, repeat.digest)
             _insert_jobs(transaction, submission)
             return batch.id
 
@@ -204,6 +223,17 @@ class BatchVerbs(SubmitVerbs, BatchLooks):
                 self._entered_batch(session, batch, submission)
 
         return await self._context.store.write(operation, then)
+
+    def _earlier(self, transaction: Transaction, repeat: _Repeat) -> str | None:
+        """The batch that the first call made. Raises: Conflict: That was another request."""
+        if repeat.key is None:
+            return None
+        earlier = sql.find_key(transaction, repeat.user_id, repeat.key, repeat.since)
+        if earlier is None or (repeat.since > 0 and earlier[0] in self._looked_at):
+            return None
+        if earlier[1] != repeat.digest:
+            raise Conflict(f"Idempotency-Key {repeat.key[:64]!r} came with another request before: use a new key")
+        return earlier[0]
 
     def _entered_batch(self, session: Session, batch: Batch, submission: Submission) -> None:
         if batch.is_open and session.id in self._context.book.sessions:
@@ -260,9 +290,3 @@ def _insert_jobs(transaction: Transaction, submission: Submission) -> None:
         submission(transaction)
     else:
         jobs_sql.insert_sequences(transaction, list(submission.texts.items()))
-
-
-def _same(earlier: tuple[str, bytes], key: str, digest: bytes) -> str:
-    if earlier[1] != digest:
-        raise Conflict(f"Idempotency-Key {key[:64]!r} came with another request before: use a new key")
-    return earlier[0]

@@ -46,7 +46,18 @@ def test_what_would_give_other_counts_is_refused(changes: dict[str, Any], senten
         shots_of(config(**changes))
 
 
-@pytest.mark.parametrize("text", ["{", "[1]"])
+@pytest.mark.parametrize("changes", [{"observables": 5}, {"noise_model": {"noise_types": 5}}])
+def test_what_is_no_list_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(Invalid, match="of the backend configuration is 5, no list"):
+        shots_of(config(**changes))
+
+
+def test_an_observable_by_its_name_alone_says_no_shots() -> None:
+    assert shots_of(config(observables=["bitstrings"])) == 1000
+    assert shots_of(config(default_num_shots=True)) is None
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "[" * 100_000])
 def test_what_is_no_object_is_refused(text: str) -> None:
     with pytest.raises(Invalid, match="JSON"):
         shots_of(text)

@@ -10,13 +10,26 @@ import pytest
 
 from qpud.core import verbs
 from qpud.core.batch import BatchEnd
-from qpud.core.errors import BadRequest, Conflict, Forbidden, Invalid, NotFound
+from qpud.core.errors import BadRequest, Conflict, Forbidden, Invalid, LimitExceeded, NotFound
 from qpud.core.faults import parse
 from qpud.core.job import JobState
 from qpud.core.rehearsal import Rehearsal
 from qpud.core.session import Session
 from qpud.core.verbs import BatchFilter, JobRequest, OpenBatch
-from tests.daemon.builders import ALICE, BOB, CANCELED, DONE, ROOT, SEQUENCE, Site, a_life, a_policy, a_site, until
+from tests.daemon.builders import (
+    ALICE,
+    BOB,
+    CANCELED,
+    DONE,
+    ROOT,
+    SEQUENCE,
+    Site,
+    a_life,
+    a_policy,
+    a_site,
+    until,
+    with_queue,
+)
 from tests.daemon.qpu import Qpu
 
 PENDING, RUNNING = JobState.PENDING, JobState.RUNNING
@@ -222,3 +235,24 @@ async def test_the_store_and_the_core_agree_on_what_a_batch_is(tmp_path: Path) -
             assert all(view.state is state for view in page.batches)
         sums = [(await site.service.list_batches(ALICE, BatchFilter(states=(state,)))).total for state in JobState]
         assert sum(sums) == len(batches)
+
+
+async def test_an_equal_request_of_another_session_is_another_batch(tmp_path: Path) -> None:
+    async with a_site(tmp_path) as site:
+        array = [await site.session(slurm_job_id=name) for name in ("7", "8")]
+        batches = [await a_batch(site, session, JOB, key="of the body", seconds=30.0) for session in array]
+        assert [batch.batch.session_id for batch in batches] == [session.id for session in array]
+
+
+@pytest.mark.parametrize("seconds", [None, 30.0])
+async def test_a_repeat_finds_its_batch_although_that_has_filled_the_queue(
+    tmp_path: Path, seconds: float | None
+) -> None:
+    policy = with_queue(a_policy(), "development", max_submit_jobs=2)
+    async with a_site(tmp_path, Qpu(), policy=policy) as site:
+        session = await site.session()
+        first = await a_batch(site, session, JOB, JOB, key="k", seconds=seconds)
+        again = await a_batch(site, session, JOB, JOB, key="k", seconds=seconds)
+        assert again.batch.id == first.batch.id
+        with pytest.raises(LimitExceeded, match="MaxSubmitJobs"):
+            await a_batch(site, session, JOB, JOB, key="another", seconds=seconds)
