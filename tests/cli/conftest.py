@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 class Asked(NamedTuple):

@@ -92,7 +92,7 @@ def test_brackets_inside_strings_are_not_nesting() -> None:
 
 def test_brackets_in_strings_cannot_hide_a_recursion() -> None:
     body = '{"a":' + '["]",' * 3000 + "1" + ',"["]' * 3000 + "}"
-    with pytest.raises(BadRequest):
+    with pytest.raises((BadRequest, Invalid)):  # how deep one may read is the interpreter's: 3.13 reads it all
         inspect(body)
 
 

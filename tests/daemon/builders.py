@@ -47,7 +47,7 @@ from tests.daemon.qpu import ATOMS, Qpu, QpuDriver
 from tests.drivers.builders import ProductWorkers, sequence
 
 SEQUENCE = sequence(ATOMS)
-DEADLINE = 10.0
+DEADLINE = 60.0
 
 ALICE = Identity(user_id=1001, user="alice", proof=Proof.PEER)
 BOB = Identity(user_id=1002, user="bob", proof=Proof.PEER)

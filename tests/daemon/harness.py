@@ -15,7 +15,7 @@ import httpx
 
 ROOT = Path(__file__).resolve().parents[2]
 SEQUENCE = (ROOT / "tests" / "worker" / "samples" / "valid_n04.json").read_text
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 
 POLICY = """
 [qpud]
@@ -90,7 +90,7 @@ class Daemon:
         finally:
             deadline.cancel()
 
-    def end(self, number: int = signal.SIGTERM, seconds: float = 10.0) -> int:
+    def end(self, number: int = signal.SIGTERM, seconds: float = 60.0) -> int:
         """Send a signal and wait for the exit code."""
         assert self.process is not None
         self.process.send_signal(number)
@@ -109,7 +109,7 @@ class Daemon:
             self.process = None
 
     @contextmanager
-    def client(self, seconds: float = 20.0) -> Iterator[httpx.Client]:
+    def client(self, seconds: float = 60.0) -> Iterator[httpx.Client]:
         transport = httpx.HTTPTransport(uds=str(self.folder / "q.sock"))
         with httpx.Client(transport=transport, base_url="http://qpud", timeout=seconds) as client:
             yield client

@@ -30,7 +30,7 @@ USER = "nobody"
 """Who submits, unless told otherwise."""
 STRANGER = "games"
 """Another ordinary user."""
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "munged", "setpriv")
 PARTITIONS = ("production", "test", "development")
 NODES = ("qn1", "qn2")
@@ -116,13 +116,13 @@ class Cluster:
     def environment(self) -> dict[str, str]:
         return {**os.environ, "SLURM_CONF": str(self.conf), "PATH": f"{os.environ.get('PATH', '')}:{PATH}"}
 
-    def run(self, *command: str, seconds: float = 25.0) -> str:
+    def run(self, *command: str, seconds: float = 60.0) -> str:
         """A command as root, as in `run("scontrol", "ping")`; its standard output."""
         done = self.attempt(*command, seconds=seconds)
         assert done.returncode == 0, f"{command} ended with {done.returncode}: {done.stdout} {done.stderr}"
         return done.stdout.strip()
 
-    def attempt(self, *command: str, seconds: float = 25.0) -> subprocess.CompletedProcess[str]:
+    def attempt(self, *command: str, seconds: float = 60.0) -> subprocess.CompletedProcess[str]:
         """The same, whatever its exit code."""
         return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=seconds)
 
