@@ -86,11 +86,12 @@ def serve(policy: Policy, policy_path: Path | None) -> int:
         0 after a clean stop, 1 if it could not start; a crash raises.
     """
     to_stderr(policy.daemon.log_level)
+    early = _noted(signal.SIGHUP)
     for doubt in (*warnings(policy), *lacking(policy)):
         log.warning(doubt)
     try:
         with one_daemon(policy.daemon.state_save_location):
-            _run(policy, policy_path)
+            _run(policy, policy_path, early)
     except (QpudError, DriverMissing, OSError) as failure:
         print(f"qpud: {failure}", file=sys.stderr)
         return 1
@@ -98,14 +99,21 @@ def serve(policy: Policy, policy_path: Path | None) -> int:
     return 0
 
 
-def _run(policy: Policy, policy_path: Path | None) -> None:
+def _noted(number: signal.Signals) -> list[int]:
+    """The signals of this kind that come until the loop obeys them: unhandled, the first would end the process."""
+    seen: list[int] = []
+    signal.signal(number, lambda one, _frame: seen.append(one))
+    return seen
+
+
+def _run(policy: Policy, policy_path: Path | None, early: list[int]) -> None:
     try:
-        uvloop.run(_serve(policy, policy_path))
+        uvloop.run(_serve(policy, policy_path, early))
     except* _Stop:
         pass
 
 
-async def _serve(policy: Policy, policy_path: Path | None) -> None:
+async def _serve(policy: Policy, policy_path: Path | None, early: list[int]) -> None:
     async with AsyncExitStack() as stack:
         context, snapshot = await _assemble(stack, policy, policy_path)
         service = Service(context)
@@ -122,7 +130,7 @@ async def _serve(policy: Policy, policy_path: Path | None) -> None:
             root.create_task(_serve_http(server), name="http")
             root.create_task(_announce(server, context, notifier), name="announce")
             root.create_task(_show_life(service, notifier), name="life")
-            root.create_task(_obey_signals(server, service, context, notifier), name="signals")
+            root.create_task(_obey_signals(server, service, context, notifier, early), name="signals")
 
 
 def _chores(context: Context, service: Service) -> dict[str, Coroutine[Any, Any, None]]:
@@ -317,13 +325,18 @@ async def _show_life(service: Service, notifier: Notifier) -> None:
         await asyncio.sleep(notifier.watchdog_seconds / WATCHDOG_FEEDS)
 
 
-async def _obey_signals(server: Server, service: Service, context: Context, notifier: Notifier) -> None:
-    """Stop at SIGTERM and SIGINT, reload at SIGHUP."""
+async def _obey_signals(
+    server: Server, service: Service, context: Context, notifier: Notifier, early: list[int]
+) -> None:
+    """Stop at SIGTERM and SIGINT, reload at SIGHUP, once for those that came early."""
     received: asyncio.Queue[int] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, received.put_nowait, number)
+    if early:
+        received.put_nowait(signal.SIGHUP)
     while await received.get() == signal.SIGHUP:
+        await server.listening()  # systemd is told READY after a reload, which must not be the first it hears
         notifier.reloading()
         await _reload(service)
         notifier.ready()

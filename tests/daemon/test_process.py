@@ -63,6 +63,25 @@ def test_a_second_daemon_on_the_same_state_is_refused_in_one_sentence(tmp_path: 
         assert client.get("/healthz").status_code == 200
 
 
+def test_a_reload_asked_for_while_the_daemon_starts_is_done_once_it_serves(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path, sys.executable, daemon="SocketMode = 0666")
+    process = daemon.spawn()
+    try:
+        _until_logged(daemon, "SocketMode = 0666 lets every user")
+        process.send_signal(signal.SIGHUP)
+        _until_logged(daemon, "policy reloaded")
+        assert process.poll() is None
+    finally:
+        daemon.forget()
+
+
+def _until_logged(daemon: Daemon, sentence: str) -> None:
+    deadline = time.monotonic() + 60
+    while sentence not in daemon.log.read_text():
+        assert time.monotonic() < deadline, daemon.log.read_text()
+        time.sleep(0.01)
+
+
 def test_a_reload_takes_over_a_good_file_and_refuses_a_bad_one_whole(tmp_path: Path) -> None:
     with a_daemon(tmp_path, max_shots=10) as daemon, daemon.client() as client:
         session = open_session(client)
