@@ -27,7 +27,7 @@ def result_json(text: str) -> bytes:
     """What a job gave, as JSON: counts are, and what a payload gave may be any text."""
     try:
         _any_json.decode(text)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):  # deeper than can be read counts as text too
         return msgspec.json.encode(text)
     return text.encode()
 

@@ -146,19 +146,20 @@ async def test_a_number_that_no_database_holds_is_refused(ada: httpx.AsyncClient
     assert (await ada.get(f"{V2}/jobs?{query}")).status_code == 400
 
 
+@pytest.mark.parametrize("given", ["OPENQASM: no counts", "[" * 100_000 + "]" * 100_000], ids=["text", "deep"])
 async def test_what_a_payload_gave_is_a_json_text_if_it_is_no_json(
-    desk: Desk, ada: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, ada: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, given: str
 ) -> None:
     data = (await ada.post(f"{V1}/batches", json=batch())).json()["data"]
     desk.service.finish(1, {"01": 5})
     results_text = desk.service.results_text
 
     async def as_it_came(who: Any, ref: str) -> Any:
-        return (await results_text(who, ref))[0], "OPENQASM: no counts"
+        return (await results_text(who, ref))[0], given
 
     monkeypatch.setattr(desk.service, "results_text", as_it_came)
     one = data["job_ids"][0]
     link = (await ada.get(f"{V1}/jobs/{one}/results_link")).json()["data"]["results_link"]
-    assert (await ada.get(link)).json() == "OPENQASM: no counts"
-    assert (await ada.get(f"{V1}/batches/{data['id']}/full_results")).json()["data"] == {one: "OPENQASM: no counts"}
+    assert (await ada.get(link)).json() == given
+    assert (await ada.get(f"{V1}/batches/{data['id']}/full_results")).json()["data"] == {one: given}
     assert (await ada.get(f"{V1}/cudaq/job/{data['id']}")).json()["data"]["result"] is None
