@@ -1,6 +1,7 @@
-"""For every test: where things lie, no silent skips, no process left behind.
+"""For every test: where things lie, no silent skips, no silent second tries, no process left behind.
 
 Setting QPUD_REQUIRE_ALL turns each skip into a failure (CI does); without it, skips are listed at the end, loudly.
+A test that lives by the clock of a real Slurm, a real process or a real disk has a second try, listed as loudly.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from _pytest.runner import runtestprotocol
 
 from tests.site.cluster import Cluster, running_cluster
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIRE_ALL = bool(os.environ.get("QPUD_REQUIRE_ALL"))
 PATIENCE_SECONDS = 5.0
+PURE_FOLDERS = frozenset({"config", "core", "simulate"})
 MARK = f"QPUD_TEST_RUN={uuid.uuid4()}"
+second_tries: dict[str, str] = {}  # what the first try of a test said, by the test's node id
 
 
 @pytest.fixture(scope="session")
@@ -74,8 +78,32 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     return report
 
 
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """Run a test that failed once more: a machine's pause does not happen twice, a mistake does.
+
+    Why the first try failed is listed at the end. A test of pure code, which nothing can delay, has no second try.
+    """
+    if item.path.relative_to(ROOT / "tests").parts[0] in PURE_FOLDERS:
+        return None
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    reports = runtestprotocol(item, nextitem=nextitem, log=False)
+    if failed := [report for report in reports if report.failed]:
+        second_tries[item.nodeid] = "\n".join(report.longreprtext for report in failed)
+        item._initrequest()  # type: ignore[attr-defined]  # fixtures anew, as pytest-rerunfailures does
+        reports = runtestprotocol(item, nextitem=nextitem, log=False)
+    for report in reports:
+        item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """List what was not tested here."""
+    """List what was not tested here, and what was tried twice."""
+    if second_tries:
+        terminalreporter.section(f"{len(second_tries)} TRIED TWICE: why the first try failed", sep="!", red=True)
+        for nodeid, why in second_tries.items():
+            terminalreporter.line(nodeid, red=True, bold=True)
+            terminalreporter.line(why)
     skipped = terminalreporter.stats.get("skipped", [])
     if skipped:
         terminalreporter.section(f"{len(skipped)} NOT TESTED HERE", sep="!", red=True, bold=True)

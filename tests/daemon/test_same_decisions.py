@@ -24,7 +24,7 @@ from tests.daemon.builders import ALICE, FakeWorkers, Site, a_policy, a_site, wi
 from tests.daemon.qpu import Qpu
 from tests.drivers.builders import sequence
 
-SPEED_UP = 40.0
+SPEED_UPS = (40.0, 20.0, 8.0)  # a pause of the machine weighs less the slower the site's clock is
 ATOMS = {"a": 4, "b": 5, "c": 6}  # each register is of another size, so that it is another one
 MIXED = """
 {"id": "long", "at": 0.0, "user": "alice", "queue": "development", "hint": "qc-heavy", "steps": [{"shots": 90, "register": "a"}]}
@@ -57,28 +57,28 @@ def numbered(started: list[Decision]) -> list[Decision]:
     ]
 
 
-def the_policy(scheduler: str = "share", **development: Any) -> Policy:
+def the_policy(speed_up: float, scheduler: str = "share", **development: Any) -> Policy:
     """A QPU of one shot a second and 2 s of set-up."""
     policy = with_queue(a_policy(scheduler_type=scheduler), "development", slice_seconds=10.0, **development)
     for name in ("test", "production"):
         policy = with_queue(policy, name, slice_seconds=10.0)
     twin = ResourcePolicy(
-        name="TWIN", driver=DriverKind.SIMULATED, shot_rate=1.0, setup_seconds=2.0, speed_up=SPEED_UP
+        name="TWIN", driver=DriverKind.SIMULATED, shot_rate=1.0, setup_seconds=2.0, speed_up=speed_up
     )
     return msgspec.structs.replace(policy, resources={"TWIN": twin})
 
 
 async def played(policy: Policy, trace: list[SessionTrace], folder: Path) -> list[Decision]:
-    """Let real clients follow the trace, SPEED_UP times as fast."""
-    workers = FakeWorkers()
+    """Let real clients follow the trace, as fast as the QPU is sped up."""
+    workers, speed_up = FakeWorkers(), policy.resources["TWIN"].speed_up
     driver = SimulatedDriver(policy.resources["TWIN"], workers, time.time)
     await driver.open()
     qpu = Qpu()
     async with a_site(folder, qpu, policy=policy, workers=workers, drivers={"TWIN": driver}) as site:
         started, names = watched(site), dict[str, str]()
-        async with asyncio.timeout(60), asyncio.TaskGroup() as clients:
+        async with asyncio.timeout(120), asyncio.TaskGroup() as clients:
             for line in trace:
-                clients.create_task(follow(site, line, names))
+                clients.create_task(follow(site, line, names, speed_up))
     await driver.close()
     return [(names[session], job_id, shots) for session, job_id, shots in started]
 
@@ -98,15 +98,15 @@ def watched(site: Site) -> list[Decision]:
     return started
 
 
-async def follow(site: Site, line: SessionTrace, names: dict[str, str]) -> None:
-    await asyncio.sleep(line.at / SPEED_UP)
+async def follow(site: Site, line: SessionTrace, names: dict[str, str], speed_up: float) -> None:
+    await asyncio.sleep(line.at / speed_up)
     session = await site.session(
         queue=line.queue, share=line.share, hint=line.hint, nodes=line.nodes, slurm_job_id=line.id
     )
     names[session.id] = line.id
     for step in line.steps * line.repeat:
         if isinstance(step, Classical):
-            await asyncio.sleep(step.seconds / SPEED_UP)
+            await asyncio.sleep(step.seconds / speed_up)
         else:
             await run(site, session, step)
     await site.service.close_session(ALICE, session.id)
@@ -121,20 +121,36 @@ async def run(site: Site, session: Session, step: Batch) -> None:
 
 @pytest.mark.parametrize("scheduler", ["share", "priority", "fifo", "exclusive"])
 async def test_the_daemon_decides_what_the_simulator_decides(tmp_path: Path, scheduler: str) -> None:
-    policy, trace = the_policy(scheduler), read(MIXED.splitlines(), "trace")
-    simulation = Recording(policy, trace)
-    simulation.run()
-    assert numbered(await played(policy, trace, tmp_path)) == numbered(simulation.started)
+    for speed_up in SPEED_UPS:
+        policy, trace = the_policy(speed_up, scheduler), read(MIXED.splitlines(), "trace")
+        expected, live = numbered(simulated(policy, trace)), numbered(await played(policy, trace, fresh(tmp_path)))
+        if live == expected:
+            break
+    assert live == expected
 
 
 async def test_slices_are_cut_for_the_same_jobs(tmp_path: Path) -> None:
     """At which shot depends on the milliseconds of the machine."""
-    policy, trace = the_policy(preempt_mode=PreemptMode.REQUEUE), read(MIXED.splitlines(), "trace")
+    for speed_up in SPEED_UPS:
+        policy, trace = the_policy(speed_up, preempt_mode=PreemptMode.REQUEUE), read(MIXED.splitlines(), "trace")
+        live, expected = await played(policy, trace, fresh(tmp_path)), turns_of(simulated(policy, trace))
+        if turns_of(live) == expected:
+            break
+    assert turns_of(live) == expected
+    assert sum(shots for _, _, shots in live) > sum(job.shots for line in trace for job in jobs_of(line))
+
+
+def simulated(policy: Policy, trace: list[SessionTrace]) -> list[Decision]:
     simulation = Recording(policy, trace)
     simulation.run()
-    live = await played(policy, trace, tmp_path)
-    assert turns_of(live) == turns_of(simulation.started)
-    assert sum(shots for _, _, shots in live) > sum(job.shots for line in trace for job in jobs_of(line))
+    return simulation.started
+
+
+def fresh(folder: Path) -> Path:
+    """A folder of its own for each site."""
+    new = folder / str(len(list(folder.iterdir())))
+    new.mkdir()
+    return new
 
 
 def turns_of(started: list[Decision]) -> list[tuple[str, int]]:
