@@ -45,7 +45,7 @@ from qpud.core.job import TERMINAL, Job, JobState
 from qpud.core.verbs import JobRequest
 
 REPEAT_SECONDS = 30.0
-"""An equal POST so soon after the first is the client's retry: pasqal-cloud waits at most 16 s between two."""
+"""An equal POST so soon after one whose answer was lost is its retry: pasqal-cloud waits at most 16 s between two."""
 V1, V2 = "/core-fast/api/v1", "/core-fast/api/v2"
 OVH = f"{V1}/third-party-access/ovh"
 
@@ -56,7 +56,7 @@ _tags = decoder_of(Tags)
 
 
 async def create(parts: Parts, request: Request) -> Response:
-    """Submit a batch, closed or open for more jobs; an equal one within 30 s, not looked at yet, is the first."""
+    """Submit a batch, closed or open for more jobs; an equal one within 30 s of a lost answer is the first."""
     who, body = parts.caller(request), await request.body()
     ask: CloudBatchAsk = decode(_batch_ask, body)
     _check_ask(ask)
@@ -74,7 +74,10 @@ async def create(parts: Parts, request: Request) -> Response:
     own = f"cloud {hashlib.sha256(request.url.path.encode() + body).hexdigest()}"
     repeat = REPEAT_SECONDS if key is None else None
     view = await parts.service.open_batch(who, parts.session_ref(request), wanted, key or own, repeat)
-    return await _answer(parts, who, view)
+    answer = await _answer(parts, who, view)
+    if not await request.is_disconnected():  # a gateway that gave up has closed its connection
+        parts.service.id_was_told(view.batch.id)
+    return answer
 
 
 def _check_ask(ask: CloudBatchAsk) -> None:

@@ -17,7 +17,7 @@ from qpud.core.job import Job
 from qpud.service.jobs import JobVerbs
 from qpud.store import search
 
-_REMEMBERED = 4096  # batches that were looked at
+_REMEMBERED = 4096  # batches whose ids their users have
 
 
 class BatchLooks(JobVerbs):
@@ -25,7 +25,7 @@ class BatchLooks(JobVerbs):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self._looked_at: OrderedDict[str, None] = OrderedDict()
+        self._known_ids: OrderedDict[str, None] = OrderedDict()
 
     async def get_batch(self, who: Identity, ref: str) -> verbs.BatchView:
         """One batch with its jobs. Raises: NotFound: No such batch, or another user's."""
@@ -63,6 +63,10 @@ class BatchLooks(JobVerbs):
         told = [job for job in jobs if self._veil(job) is None]
         return await search.job_variables(store, jobs), await search.job_messages(store, told)
 
+    def id_was_told(self, batch_id: str) -> None:
+        """The answer that made a batch has reached its user: a request that equals the first is none of its retries."""
+        self._notice([batch_id])
+
     # -- parts
     async def _batch(self, who: Identity, ref: str) -> Batch:
         batch = await self._any_batch(who, ref)
@@ -90,10 +94,10 @@ class BatchLooks(JobVerbs):
         return _view(batch, [self._current(job) for job in await self._jobs_of(batch)])
 
     def _notice(self, batch_ids: Iterable[str | None]) -> None:
-        """Somebody who names these batches has had the answers that made them."""
-        self._looked_at.update(dict.fromkeys(batch_id for batch_id in batch_ids if batch_id is not None))
-        while len(self._looked_at) > _REMEMBERED:
-            self._looked_at.popitem(last=False)
+        """Who names these batches, or was shown them, has had the answers that made them."""
+        self._known_ids.update(dict.fromkeys(batch_id for batch_id in batch_ids if batch_id is not None))
+        while len(self._known_ids) > _REMEMBERED:
+            self._known_ids.popitem(last=False)
 
     async def _jobs_of(self, batch: Batch) -> list[Job]:
         jobs = await search.jobs_of(self._context.store, [batch.id])

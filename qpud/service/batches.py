@@ -60,8 +60,8 @@ class BatchVerbs(SubmitVerbs, BatchLooks):
             ask: The batch.
             key: A repeated key of the same user returns the batch of the first call.
             key_seconds: Where the key is not the client's own, but made of what he sent: it counts so long, within
-                one session, and only until somebody has looked at the batch, since who knows its id does not repeat
-                his request.
+                one session, and only until the batch's id was told (`id_was_told`) or named, since who knows it
+                does not repeat his request.
 
         Raises:
             BadRequest: A closed batch without jobs, or too many jobs.
@@ -229,7 +229,7 @@ class BatchVerbs(SubmitVerbs, BatchLooks):
         if repeat.key is None:
             return None
         earlier = sql.find_key(transaction, repeat.user_id, repeat.key, repeat.since)
-        if earlier is None or (repeat.since > 0 and earlier[0] in self._looked_at):
+        if earlier is None or (repeat.since > 0 and earlier[0] in self._known_ids):
             return None
         if earlier[1] != repeat.digest:
             raise Conflict(f"Idempotency-Key {repeat.key[:64]!r} came with another request before: use a new key")

@@ -27,7 +27,11 @@ class FakeBatches:
         self.batches: dict[str, Batch] = {}
         self.sequences: dict[str, str | None] = {}  # of batches
         self.batch_keys: dict[str, str] = {}
+        self.told: set[str] = set()
         self.searched: list[Any] = []  # filters, as they came
+
+    def id_was_told(self, batch_id: str) -> None:
+        self.told.add(batch_id)
 
     async def open_batch(
         self,
@@ -39,7 +43,7 @@ class FakeBatches:
     ) -> verbs.BatchView:
         if self.fails:
             raise self.fails
-        if key in self.batch_keys:
+        if key in self.batch_keys and not (key_seconds and self.batch_keys[key] in self.told):
             return await self.get_batch(who, self.batch_keys[key])
         session = await self.get_session(who, session_ref or "")
         batch = Batch(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Self
@@ -17,7 +18,8 @@ class DropsReplies:
         upstream: Port of the daemon on 127.0.0.1.
         method: Requests whose replies may be lost.
         drops: How many of them are.
-        instead: The status that a gateway answers in their place; None: the connection is closed without a word.
+        instead: The status of a gateway that gives up: it closes the connection to the daemon once the request is
+            sent, and answers this. None: the daemon's answer is taken, and the client's connection closed.
     """
 
     def __init__(self, upstream: int, method: str, drops: int, instead: int | None = None) -> None:
@@ -62,12 +64,17 @@ class DropsReplies:
             name: value for name, value in handler.headers.items() if name.lower() not in ("host", "connection")
         }
         url = f"http://127.0.0.1:{self._upstream}{handler.path}"
+        is_lost = self._is_lost(handler.command)
+        if is_lost and self._instead is not None:
+            daemon = HTTPConnection("127.0.0.1", self._upstream, timeout=60)
+            daemon.request(handler.command, handler.path, body, headers)
+            daemon.close()
+            _send(handler, httpx.Response(self._instead, json={"status": "error"}))
+            return
         with httpx.Client(trust_env=False, timeout=60) as client:
             reply = client.request(handler.command, url, content=body, headers=headers)
-        if not self._is_lost(handler.command):
+        if not is_lost:
             _send(handler, reply)
-        elif self._instead is not None:
-            _send(handler, httpx.Response(self._instead, json={"status": "error"}))
 
     def _is_lost(self, method: str) -> bool:
         if method != self._method:
