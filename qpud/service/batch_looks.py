@@ -64,7 +64,7 @@ class BatchLooks(JobVerbs):
         return await search.job_variables(store, jobs), await search.job_messages(store, told)
 
     def id_was_told(self, batch_id: str) -> None:
-        """The answer that made a batch has reached its user: a request that equals the first is none of its retries."""
+        """The answer that made a batch has reached its user: an equal request is no retry of the first."""
         self._notice([batch_id])
 
     # -- parts

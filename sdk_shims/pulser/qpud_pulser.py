@@ -16,6 +16,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.error import HTTPError, URLError
@@ -37,7 +38,7 @@ from pulser.backend.results import Results
 from pulser.devices import Device
 from pulser.json.abstract_repr.deserializer import deserialize_device
 
-WAIT_SECONDS = 60  # how long one request is held for an answer to arrive
+WAIT_SECONDS = 60  # how long one request is held for an answer to arrive, and a daemon that restarts waited for
 PACE_SECONDS = 1  # before asking again what is not ready
 ENDED = {"DONE", "CANCELED", "ERROR"}
 
@@ -234,6 +235,7 @@ class QpudConnection(RemoteConnection):
             raise QpudUnreachable(
                 f"{place.url_by} names a daemon, but there is no token: `qpud run -- python …` has one"
             )
+        self._has_answered = False
         self.qpu = place.qpu or str(self._get("/v1/resources")["default"])
         self._built: dict[str, Sequence] = {}  # what each job of this connection runs, by job id
         self._programs: dict[str, str] = {}  # of each batch that this connection opened
@@ -370,6 +372,21 @@ class QpudConnection(RemoteConnection):
         return answer
 
     def _request(self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None) -> Any:
+        """Ask, and once the daemon has answered at all, wait for it to come back: an upgrade must not end a script."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while True:
+            try:
+                answer = self._once(method, path, body, headers)
+            except QpudUnreachable as why:
+                if not self._has_answered or time.monotonic() > deadline:
+                    raise
+                _say(f"{why}; asking again for {WAIT_SECONDS} s")
+                time.sleep(PACE_SECONDS)
+            else:
+                self._has_answered = True
+                return answer
+
+    def _once(self, method: str, path: str, body: object, headers: Mapping[str, str] | None) -> Any:
         sent = {"Content-Type": "application/json", "Authorization": f"Bearer {self._token}", **(headers or {})}
         data = None if body is None else json.dumps(body).encode()
         request = Request(self._url + path, data, sent, method=method)
@@ -379,10 +396,11 @@ class QpudConnection(RemoteConnection):
                 return json.load(answer)
         except HTTPError as refused:
             raise (QpudNotReady if refused.code == 503 else QpudError)(_sentence(refused)) from None
-        except URLError as gone:
-            if data and isinstance(gone.reason, (BrokenPipeError, ConnectionResetError)):
+        except (OSError, HTTPException) as gone:  # what comes after the request was sent, urllib does not wrap
+            reason = gone.reason if isinstance(gone, URLError) else gone
+            if data and isinstance(reason, (BrokenPipeError, ConnectionResetError)):
                 self._check_size(len(data))
-            raise QpudUnreachable(f"qpud does not answer at {self._url}: {gone.reason}") from None
+            raise QpudUnreachable(f"qpud does not answer at {self._url}: {reason or type(reason).__name__}") from None
 
     def _check_size(self, size: int) -> None:
         """Say what qpud's lost answer said: it hangs up on a body that is too large, while the rest is on its way."""
