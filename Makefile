@@ -35,7 +35,7 @@ unit-core: .venv/dev/.ready
 	@$(DEV) -m pytest --quiet $(UNIT) tests/core
 
 unit-rest: .venv/dev/.ready
-	@$(DEV) -m pytest --quiet $(UNIT) $(addprefix tests/,config store site api simulate)
+	@$(DEV) -m pytest --quiet $(UNIT) $(addprefix tests/,config store site api simulate test_readmes.py)
 
 lint: .venv/dev/.ready
 	@$(DEV) -m ruff format --quiet --check $(LINTED)

@@ -1,4 +1,4 @@
-"""Exit codes: what a script may rely on. `qpud --help` and README.md print this table.
+"""Exit codes: what a script may rely on. `qpud --help` and this folder's README.md print this table.
 
 `qpud run` passes on its command's own code instead, once the command has started.
 """

@@ -18,7 +18,7 @@ from qpud.cli.times import parse_duration, parse_time
 
 HEADER = ("NAME", "RESOURCE", "STATE", "START", "END", "ACCOUNTS", "USERS", "DUTY")
 EPILOG = """\
-TIME: now, now+10minutes, 14:30, tomorrow, 2026-11-24T10:00 (local time, unless it ends in Z or +HH:MM).
+TIME: now, now+10minutes, 14:30 (today), tomorrow, 2026-11-24T10:00 (local time, unless it ends in Z or +HH:MM).
 DURATION: 90 (minutes), 2h, 1:30:00, 2-00:00.
 At least one of --accounts, --users and --duty. The duty `qa` is done by sessions with the account `duty:qa`.
 """
@@ -47,7 +47,7 @@ def _add_create(actions: Verbs, reach: argparse.ArgumentParser) -> None:
     create.add_argument("name", metavar="NAME")
     create.add_argument("--resource", metavar="RESOURCE", help="default: the daemon's")
     create.add_argument("--start", default="now", metavar="TIME", help="default: now")
-    create.add_argument("--duration", required=True, metavar="DURATION")
+    create.add_argument("--duration", required=True, metavar="DURATION", help="required")
     create.add_argument("--accounts", type=_names, default=[], metavar="A,B", help="whose jobs may run meanwhile")
     create.add_argument("--users", type=_names, default=[], metavar="X,Y", help="whose jobs may run meanwhile")
     create.add_argument("--duty", default="", metavar="DUTY", help="which duty's jobs may run meanwhile")
