@@ -92,7 +92,7 @@ def _epilog() -> str:
     codes = "\n".join(f"  {code.value:>3}  {meaning}" for code, meaning in MEANINGS.items())
     return (
         "Without --socket, --url, QPUD_SOCKET or QPUD_URL, the daemon is the one of ~/.config/qpud.ini, else your\n"
-        "own `qpud serve --dev`, else the site's at /run/qpud/qpud.sock. Administration (drain, down, degrade, resume,\n"
-        "reconfigure, update, changes of reservations) needs the Unix socket.\n\n"
+        "own `qpud serve --dev`, else the site's at /run/qpud/qpud.sock. Administration (drain, down, degrade,\n"
+        "resume, reconfigure, update, changes of reservations) needs the Unix socket.\n\n"
         f"exit codes:\n{codes}\n\nqpud VERB --help tells more about each verb."
     )
