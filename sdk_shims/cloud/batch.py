@@ -5,6 +5,7 @@ qpud run --qpu=FRESNEL -- python batch.py
 
 import math
 import os
+from pathlib import Path
 
 import pulser
 from pasqal_cloud import PasqalCloudConnection
@@ -16,12 +17,12 @@ class SessionToken(TokenProvider):
     """The token of the qpud session."""
 
     def get_token(self):
-        """What `qpud run` has set."""
-        return os.environ["QPUD_TOKEN"]
+        """What `qpud run` has set, or what lies in the file of a Slurm job."""
+        return os.environ.get("QPUD_TOKEN") or Path(os.environ["QPUD_TOKEN_FILE"]).read_text().strip()
 
 
 def on_qpud():
-    """The cloud's connection, to qpud's addresses; the project is qpud's account, and any name will do."""
+    """The cloud's connection, to qpud's addresses; the project is kept and shown, and any name will do."""
     url = f"{os.environ['QPUD_URL']}/r/{os.environ['QPUD_QPU']}"  # devices of the same name are told apart by the QPU
     endpoints = Endpoints(core=f"{url}/core-fast", account=f"{url}/account")
     return PasqalCloudConnection(project_id="qpud", endpoints=endpoints, token_provider=SessionToken())

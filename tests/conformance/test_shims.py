@@ -76,6 +76,14 @@ def test_the_cloud_example_runs_on_the_resource_of_its_run_though_another_has_th
     assert site.get("/v1/jobs?limit=1")["jobs"][0]["resource"] == "EMU_MPS"
 
 
+def test_the_cloud_example_finds_its_token_in_a_file_as_in_a_slurm_job(
+    site: Site, outside: dict[str, str], tmp_path: Path
+) -> None:
+    lay = f'umask 077; echo "$QPUD_TOKEN" >{tmp_path}/token; unset QPUD_TOKEN; export QPUD_TOKEN_FILE={tmp_path}/token'
+    example = f"exec {venvs.python_of('pasqal_cloud')} {SHIMS / 'cloud/batch.py'}"
+    assert "111 in " in run_on(site, outside, "FRESNEL", "sh", "-c", f"{lay}; {example}")
+
+
 @pytest.fixture(scope="session")
 def sweep(worker_python: Path) -> list[Any]:
     """One script, unchanged on every path."""
