@@ -171,6 +171,16 @@ def anchors(readme: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+@pytest.mark.parametrize(
+    "folder", sorted(path.parent for path in ROOT.glob("qpud/*/README.md")), ids=lambda at: at.name
+)
+def test_a_folders_readme_or_docstring_names_each_of_its_files(folder: Path) -> None:
+    named = (folder / "README.md").read_text()
+    listed = re.findall(r"^(\w+)  ", (folder / "__init__.py").read_text(), re.MULTILINE)
+    files = {path.name for path in folder.glob("*.py")} - {"__init__.py", *(f"{name}.py" for name in listed)}
+    assert [name for name in sorted(files) if name not in named] == []
+
+
 @every_readme
 def test_every_file_of_ours_in_a_readme_exists(readme: Path) -> None:
     named = re.findall(r"(?<![\w./$-])((?:etc|packaging|qpud|sdk_shims|tests)/[\w/.-]+\.\w+)", readme.read_text())
