@@ -210,9 +210,15 @@ def _connection(place: Place) -> http.client.HTTPConnection:
 
 def _nobody(failures: Sequence[tuple[Place, OSError]]) -> str:
     looked = "\n".join(f"  {place}: {why.strerror or why}" for place, why in failures)
+    is_shut = any(place.socket is not None and isinstance(why, PermissionError) for place, why in failures)
+    first = (
+        "Ask the administrator to let you in (SocketGroup, SocketMode)"
+        if is_shut
+        else "Start one with `qpud serve --dev`"
+    )
     return (
         f"no qpud daemon answers; looked at\n{looked}\n"
-        "Start one with `qpud serve --dev`, or name one with --socket PATH or --url URL (QPUD_SOCKET, QPUD_URL)."
+        f"{first}, or name one with --socket PATH or --url URL (QPUD_SOCKET, QPUD_URL)."
     )
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import threading
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from qpud.cli.client import Client
 from qpud.cli.exits import Exit, Stop
 from qpud.cli.locate import SITE_SOCKET, places
 
@@ -44,6 +47,16 @@ def test_no_daemon_says_where_it_looked_and_how_to_point_elsewhere(qpud: Any, tm
     assert ended.returncode == Exit.NO_DAEMON
     assert f"{tmp_path}/qpud.sock (QPUD_SOCKET): No such file" in ended.stderr
     assert "--socket PATH or --url URL" in ended.stderr
+
+
+def test_who_may_not_enter_the_socket_is_told_who_lets_him_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    def shut(_connection: HTTPConnection) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("qpud.cli.client._UnixConnection.connect", shut)  # root, who runs the tests, may enter any
+    with pytest.raises(Stop, match=r"a\.sock.*: Permission denied\nAsk the administrator .*SocketGroup") as stop:
+        Client(places("/a.sock", None, {})).get("/v1/info")
+    assert stop.value.code is Exit.NO_DAEMON
 
 
 def test_a_socket_left_by_a_killed_daemon_is_skipped_for_the_next_place(
