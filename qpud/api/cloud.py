@@ -261,7 +261,15 @@ Whole = Envelope[CloudBatch]
 
 ROUTES = (
     *(
-        route(method="POST", path=f"{base}/batches", endpoint=create, body=CloudBatchAsk, reply=Whole, example=EXAMPLE)
+        route(
+            method="POST",
+            path=f"{base}/batches",
+            endpoint=create,
+            keyed=True,
+            body=CloudBatchAsk,
+            reply=Whole,
+            example=EXAMPLE,
+        )
         for base in (V1, OVH)
     ),
     route(method="GET", path=f"{V1}/batches", endpoint=list_batches, query=CloudBatchQuery, reply=Page[CloudBatch]),
@@ -280,6 +288,7 @@ ROUTES = (
         method="POST",
         path=f"{V2}/batches/{{batch}}/jobs",
         endpoint=add_jobs,
+        keyed=True,
         body=list[CloudJobAsk],
         reply=Whole,
         example=[CloudJobAsk(runs=100)],
@@ -309,5 +318,12 @@ ROUTES = (
         query=SomeJobsQuery,
         reply=Envelope[CanceledJobs],
     ),
-    route(method="POST", path=f"{V1}/batches/{{batch}}/rebatch", endpoint=rebatch, query=SomeJobsQuery, reply=Whole),
+    route(
+        method="POST",
+        path=f"{V1}/batches/{{batch}}/rebatch",
+        endpoint=rebatch,
+        keyed=True,
+        query=SomeJobsQuery,
+        reply=Whole,
+    ),
 )

@@ -183,6 +183,7 @@ ROUTES = (
         method="POST",
         path=f"{V1}/cudaq/job",
         endpoint=submit_cudaq,
+        keyed=True,
         body=CudaqAsk,
         reply=Envelope[CudaqId],
         example=CudaqAsk(machine="FRESNEL", shots=100, sequence=msgspec.Raw(b'{"setup":{},"hamiltonian":{}}')),

@@ -271,6 +271,7 @@ ROUTES = (
         method="POST",
         path="/v1/jobs",
         endpoint=submit,
+        keyed=True,
         body=job_wire.JobAsk | list[job_wire.JobAsk],
         reply=job_wire.JobView | list[job_wire.JobView],
         status=201,

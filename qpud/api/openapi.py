@@ -9,6 +9,7 @@ import msgspec
 
 from qpud import __version__
 from qpud.api.errors import ErrorBody, JsendError
+from qpud.api.native import LONGEST_KEY
 from qpud.api.route import Dialect, Route
 
 REF = "#/components/schemas/{name}"
@@ -17,6 +18,13 @@ SECURITY = {
     "password": {"type": "http", "scheme": "basic", "description": "any user name, a session's token as password"},
     "munge": {"type": "apiKey", "in": "header", "name": "X-Munge-Cred"},
     "session": {"type": "apiKey", "in": "header", "name": "X-Warden-Session"},
+}
+
+KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "of the client's choice: a request sent again with it arrives once, another one with it is a 409",
+    "schema": {"type": "string", "maxLength": LONGEST_KEY},
 }
 
 
@@ -53,7 +61,11 @@ def _operation(route: Route, schema_of: dict[str, Any]) -> dict[str, Any]:
         "operationId": f"{route.method.lower()}_{_identifier(route.path)}",
         "tags": [str(route.dialect)],
         "summary": route.summary,
-        "parameters": [*map(_path_parameter, _names(route.path)), *_query_parameters(route, schema_of)],
+        "parameters": [
+            *map(_path_parameter, _names(route.path)),
+            *_query_parameters(route, schema_of),
+            *([KEY] if route.keyed else []),
+        ],
         "responses": {
             str(route.status): {"description": "Success", **_headers(route), **_content(route.reply, schema_of)},
             "default": {"description": "A refusal", **_content(failure, schema_of)},

@@ -348,6 +348,7 @@ ROUTES = (
         method="POST",
         path="/jobs",
         endpoint=submit,
+        keyed=True,
         body=WardenJobAsk,
         reply=JobResponse,
         status=201,

@@ -45,6 +45,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     status: int = 200
     headers: dict[str, str] = {}  # of the answer, beside HTTP's own: name → what it says
     example: Any = None
+    keyed: bool = False  # heeds Idempotency-Key
     public: bool = False  # answers without a credential
     foresee: Foresee | None = None  # what of the endpoint's work needs no identity: done while munged is asked
     often: bool = False  # asked all day: tried first, since Starlette tries its routes in order

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import msgspec
@@ -43,6 +44,17 @@ def test_every_reference_is_defined(found: dict[str, Any]) -> None:
     text = msgspec.json.encode(found).decode()
     named = {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}
     assert named <= set(found["components"]["schemas"])
+
+
+def test_the_document_names_the_idempotency_key_wherever_it_is_heeded(found: dict[str, Any]) -> None:
+    heeding = {route.path for route in ROUTES if "idempotency_key(" in inspect.getsource(route.endpoint)}
+    named = {
+        path
+        for path, methods in found["paths"].items()
+        if any(one["name"] == "Idempotency-Key" for each in methods.values() for one in each["parameters"])
+    }
+    assert named == heeding
+    assert "/v1/jobs" in named
 
 
 async def test_public_routes_and_no_others_answer_without_a_credential() -> None:

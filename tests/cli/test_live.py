@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import select
@@ -135,6 +136,14 @@ def test_submit_and_wait_yields_exactly_the_shots(live: Live, qpu: str) -> None:
     counts = json.loads(ended.out)["counts"]
     assert sum(counts.values()) == 50
     assert {len(bits) for bits in counts} == {4}
+
+
+def test_the_readmes_lines_for_curl_yield_counts(live: Live, tmp_path: Path) -> None:
+    section = (REPOSITORY / "README.md").read_text().split("## Programs that speak HTTP")[1]
+    lines = section.split("```sh\n")[1].split("```")[0].replace("<sequence.json", f"<{live.sequence}")
+    ended = live("run", "--qpu=FRESNEL", "--", "sh", "-e", "-c", f"cd {tmp_path}\n{lines}")
+    assert ended.code == 0, ended.err
+    assert sum(ast.literal_eval(ended.out).values()) == 100
 
 
 def test_what_is_no_sequence_is_refused_in_one_sentence(live: Live, tmp_path: Path) -> None:
