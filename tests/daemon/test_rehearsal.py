@@ -211,10 +211,12 @@ def test_like_names_a_qpu_that_takes_pulsers_programs():
 
 async def test_a_second_session_of_a_slurm_job_rehearses_the_same(tmp_path: Path):
     async with a_site(tmp_path) as site:
+        first = await site.session(slurm_job_id="7", rehearsal=Rehearsal(seed=1))
         await site.session(slurm_job_id="7", rehearsal=Rehearsal(seed=1))
-        await site.session(slurm_job_id="7", rehearsal=Rehearsal(seed=1))
-        with pytest.raises(Conflict):
+        with pytest.raises(Conflict) as wrong:
             await site.session(slurm_job_id="7", rehearsal=Rehearsal(seed=2))
+    sentence = f"session {first.id} of Slurm job 7 is open with another rehearsal: close it first"
+    assert wrong.value.message == sentence
 
 
 async def test_a_rehearsal_survives_a_restart(tmp_path: Path):
