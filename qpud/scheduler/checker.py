@@ -115,6 +115,7 @@ class Checker:
             sql.add_event(transaction, job.id, now, f"refused: {sentence}")
 
         def then(_none: None) -> None:
+            context.book.touch(ended, now)
             if job.id in context.book.jobs:
                 context.book.update_job(ended)
             context.metrics.job_ended(job.resource, job.queue, ended.state)

@@ -240,7 +240,7 @@ class BatchVerbs(SubmitVerbs, BatchLooks):
             self._context.book.batches[batch.id] = batch
             self._context.touch()
         if submission.news:
-            self._entered(session, [new.job for new in submission.news], dict(submission.texts))
+            self._entered([new.job for new in submission.news], dict(submission.texts))
 
     async def _store_more(
         self,
@@ -267,7 +267,7 @@ class BatchVerbs(SubmitVerbs, BatchLooks):
         def then(is_first: bool) -> None:
             room.close()
             if is_first:
-                self._entered(session, jobs, dict(submission.texts))
+                self._entered(jobs, dict(submission.texts))
 
         await self._context.store.write(operation, then)
 

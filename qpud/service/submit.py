@@ -261,7 +261,7 @@ class SubmitVerbs(HeldVerbs):
         def then(is_first: bool | None) -> None:
             room.close()
             if is_first is not False:
-                self._entered(session, jobs, texts)
+                self._entered(jobs, texts)
                 for number, waited_for in promises.items():
                     self._context.promise(number, session.user_id, waited_for)
 
@@ -312,12 +312,9 @@ class SubmitVerbs(HeldVerbs):
             if not ((known := self._sequences.get(program.sequence)) and known.is_stored)
         }
 
-    def _entered(self, session: Session, jobs: list[Job], texts: dict[str, str]) -> None:
+    def _entered(self, jobs: list[Job], texts: dict[str, str]) -> None:
         context = self._context
-        context.book.touch_batch(jobs[0], jobs[0].submitted_at)
-        current = context.book.sessions.get(session.id)
-        if current is not None:
-            context.book.sessions[session.id] = msgspec.structs.replace(current, last_used_at=jobs[0].submitted_at)
+        context.book.touch(jobs[0], jobs[0].submitted_at)
         self._take_in(jobs)
         for text in texts.values():
             if (known := self._sequences.get(text)) is not None:
