@@ -8,6 +8,7 @@ import logging
 import msgspec
 
 from qpud.context import Context
+from qpud.core.bars import freed
 from qpud.core.errors import Conflict, QpudError
 from qpud.core.job import Job, JobState, Reason, move
 from qpud.drivers.base import DeviceSpec, Program
@@ -121,7 +122,8 @@ class Checker:
             context.metrics.job_ended(job.resource, job.queue, ended.state)
             context.drivers[job.resource].release(job.id)
             context.waiters.notify(job.id)
-            context.wake(self._name)
+            for resource in (self._name, *freed(context.book, job)):
+                context.wake(resource)
 
         try:
             await context.store.write(operation, then)
