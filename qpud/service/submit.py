@@ -32,7 +32,7 @@ from qpud.service import admission, rehearsals
 from qpud.service.base import usable
 from qpud.service.held import HeldVerbs
 from qpud.service.payloads import payload_program
-from qpud.service.seeds import Seeds
+from qpud.service.seeds import Seeds, seed_by_number
 from qpud.store import jobs as sql
 from qpud.store import queries, releases
 from qpud.store.jobs import NewJob, canonical
@@ -81,7 +81,7 @@ class SubmitVerbs(HeldVerbs):
         self._foreseen: OrderedDict[str, _Known] = OrderedDict()
         # whose job it is, is checked: uuids need to be unlike, not secret, and the system's source costs 9 µs a call
         self._uid_bits = random.Random(secrets.randbits(256))  # noqa: S311
-        self._seeds = Seeds(context)
+        self._seeds = Seeds()
 
     async def submit(
         self, who: Identity, session_ref: str | None, asks: list[JobRequest], key: str | None = None
@@ -167,8 +167,6 @@ class SubmitVerbs(HeldVerbs):
     async def _accept_all(self, session: Session, asks: list[JobRequest]) -> list[Accepted]:
         began = self._context.pulse()
         accepted = [await self._accept(session, ask) for ask in asks]
-        if session.rehearsal is not None:
-            await self._seeds.count(session)
         took = self._context.pulse() - began
         for one in accepted:
             one.seconds = took
@@ -247,7 +245,7 @@ class SubmitVerbs(HeldVerbs):
     ) -> list[Job]:
         texts = self._unstored(accepted)
         jobs = [new.job for new in news]
-        submission: Operation[None] = Submission(session_id=session.id, texts=texts, news=news)
+        submission: Operation[None] = submission_of(session, texts, news)
         if promises := _promises(accepted, jobs):
             submission = partial(releases.submit, submission=submission, user_id=session.user_id, promises=promises)
 
@@ -338,6 +336,11 @@ class SubmitVerbs(HeldVerbs):
         if current is None or (flight is not None and flight.is_unmanned):
             return True
         return preempt_mode(current, self.policy.queues) in CUTTING
+
+
+def submission_of(session: Session, texts: dict[str, str], news: list[NewJob]) -> Submission:
+    """The operation that stores accepted jobs of a session."""
+    return Submission(session_id=session.id, texts=texts, news=news, seed_by_number=seed_by_number(session))
 
 
 def _promises(accepted: list[Accepted], jobs: list[Job]) -> dict[int, list[int]]:
