@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 import uuid
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +23,7 @@ from qpud.cli.tables import about
 from qpud.cli.wait import wait_for
 
 HINTS = ("qc-heavy", "cc-heavy", "qc-balanced")
+MOST_CHARACTERS = 256 << 20  # of a file: more than any daemon takes
 EPILOG = """\
 With QPUD_TOKEN (inside `qpud run`) or QPUD_TOKEN_FILE (in a Slurm job) the jobs belong to that session. Without them,
 or where something is asked of the session, one of its own is opened: --wait closes it at the end, otherwise it closes
@@ -134,7 +137,7 @@ def submit(client: Client, args: argparse.Namespace) -> int:
     """Submit one job per file; with --wait print each result, exit 1 unless all are DONE."""
     bodies = [_body(args, _read(name)) for name in args.files]
     own = _session(client, args)
-    jobs = _post(client, own, bodies)
+    jobs = _post(client, own, bodies, args.files)
     if not args.wait:
         answer = jobs[0] if len(bodies) == 1 else jobs
         emit(args, answer, lambda: "\n".join(_accepted(job) for job in jobs) + _released(args))
@@ -158,15 +161,22 @@ def _session(client: Client, args: argparse.Namespace) -> Own:
     return Own(grant["token"], (grant["id"],))
 
 
-def _post(client: Client, own: Own, bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _post(client: Client, own: Own, bodies: list[dict[str, Any]], files: list[str]) -> list[dict[str, Any]]:
     body = bodies[0] if len(bodies) == 1 else bodies
     headers = {"X-Warden-Session": own.token, "Idempotency-Key": str(uuid.uuid4())}
     try:
         answer = persistently(lambda: client.post("/v1/jobs", body, headers), "submission")
-    except Stop:
+    except Stop as stop:
         close_session(client, *own.opened)
-        raise
+        raise Stop(_of_file(stop.message, files), stop.code) from None
     return answer if isinstance(answer, list) else [answer]
+
+
+def _of_file(sentence: str, files: list[str]) -> str:
+    """The daemon's sentence on one job of several, with the file instead of the job's number."""
+    found = re.match(r"job (\d{1,4}) of \d+: ", sentence)
+    number = int(found[1]) if found else 0
+    return f"{_what(files[number - 1])}: {sentence[found.end() :]}" if found and number <= len(files) else sentence
 
 
 def close_session(client: Client, *sessions: str) -> None:
@@ -223,13 +233,34 @@ def _body(args: argparse.Namespace, sequence: str) -> dict[str, Any]:
 
 def _read(name: str) -> str:
     try:
-        return sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
+        with nullcontext(sys.stdin) if name == "-" else Path(name).open(encoding="utf-8") as file:
+            text = file.read(MOST_CHARACTERS + 1)
     except FileNotFoundError:
         raise Stop(f"there is no file {name}", Exit.NOT_FOUND) from None
     except OSError as why:
         raise Stop(f"file {name} cannot be read: {why.strerror}") from None
     except UnicodeDecodeError:
-        raise Stop(f"file {name} is not UTF-8 text, so no sequence") from None
+        raise Stop(f"{_what(name)} is not UTF-8 text, so no sequence") from None
+    if len(text) > MOST_CHARACTERS:
+        raise Stop(f"{_what(name)} has more than {MOST_CHARACTERS >> 20} Mi characters, so it is no sequence")
+    _check_object(_what(name), text)
+    return text
+
+
+def _what(name: str) -> str:
+    return "standard input" if name == "-" else f"file {name}"
+
+
+def _check_object(what: str, text: str) -> None:
+    """Every program is a JSON object; what else it must be, the daemon says. Raises: Stop."""
+    try:
+        found = json.loads(text)
+    except ValueError as why:
+        raise Stop(f"{what} is not JSON, so no sequence: {why}") from None
+    except RecursionError:  # the daemon has a sentence for it
+        return
+    if not isinstance(found, dict):
+        raise Stop(f"{what} is not a JSON object, so no sequence")
 
 
 def variables(given: list[str]) -> dict[str, Any]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 import random
 import secrets
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from contextlib import AsyncExitStack, ExitStack
 from functools import partial
 
 import msgspec
 
 from qpud.context import Context, new_uuid
-from qpud.core.errors import BadRequest, Conflict, Forbidden, Invalid
+from qpud.core.errors import BadRequest, Conflict, Forbidden, Invalid, NotFound
 from qpud.core.identity import Identity
 from qpud.core.ids import LARGEST_JOB_ID, job_uid
 from qpud.core.job import Job, Reason
@@ -30,7 +30,7 @@ from qpud.core.verbs import JobRequest
 from qpud.drivers.base import Program
 from qpud.service import admission, rehearsals
 from qpud.service.base import usable
-from qpud.service.held import HeldVerbs
+from qpud.service.held import HeldVerbs, promised
 from qpud.service.payloads import payload_program
 from qpud.service.seeds import Seeds, seed_by_number
 from qpud.store import jobs as sql
@@ -166,11 +166,19 @@ class SubmitVerbs(HeldVerbs):
     # -- one job
     async def _accept_all(self, session: Session, asks: list[JobRequest]) -> list[Accepted]:
         began = self._context.pulse()
-        accepted = [await self._accept(session, ask) for ask in asks]
+        accepted = [await self._accept_one(session, ask, number, len(asks)) for number, ask in enumerate(asks, 1)]
         took = self._context.pulse() - began
         for one in accepted:
             one.seconds = took
         return accepted
+
+    async def _accept_one(self, session: Session, ask: JobRequest, number: int, of: int) -> Accepted:
+        try:
+            return await self._accept(session, ask)
+        except (BadRequest, Invalid, NotFound) as refused:
+            if of == 1:
+                raise
+            raise type(refused)(f"job {number} of {of}: {refused.message}") from refused
 
     async def _accept(self, session: Session, ask: JobRequest) -> Accepted:
         shots = check_shots(ask.shots)
@@ -246,7 +254,7 @@ class SubmitVerbs(HeldVerbs):
         texts = self._unstored(accepted)
         jobs = [new.job for new in news]
         submission: Operation[None] = submission_of(session, texts, news)
-        if promises := _promises(accepted, jobs):
+        if promises := promised([one.ask for one in accepted], jobs):
             submission = partial(releases.submit, submission=submission, user_id=session.user_id, promises=promises)
 
         def once(transaction: Transaction) -> bool:
@@ -341,15 +349,6 @@ class SubmitVerbs(HeldVerbs):
 def submission_of(session: Session, texts: dict[str, str], news: list[NewJob]) -> Submission:
     """The operation that stores accepted jobs of a session."""
     return Submission(session_id=session.id, texts=texts, news=news, seed_by_number=seed_by_number(session))
-
-
-def _promises(accepted: list[Accepted], jobs: list[Job]) -> dict[int, list[int]]:
-    """The ids of the jobs after whose ends a Slurm job is to be released, by its number."""
-    found: defaultdict[int, list[int]] = defaultdict(list)
-    for one, job in zip(accepted, jobs, strict=True):
-        if isinstance(one.ask.then_release, int):
-            found[one.ask.then_release].append(job.id)
-    return found
 
 
 def _limiting(session: Session, resource: str) -> str:
