@@ -16,13 +16,18 @@ from qpud.cli.choice import QPU_DEFAULTS, chosen
 from qpud.cli.client import Client, segment
 from qpud.cli.connect import persistently, with_client
 from qpud.cli.exits import Exit, Stop
+from qpud.cli.numbers import seconds, whole
 from qpud.cli.output import emit, note
+from qpud.cli.rehearsal import add_rehearsal_options, add_seed_option, rehearsal_of
 from qpud.cli.results import result_text
 from qpud.cli.serve import Verbs
 from qpud.cli.tables import about
 from qpud.cli.wait import wait_for
 
 HINTS = ("qc-heavy", "cc-heavy", "qc-balanced")
+MOST_SHOTS = 2**31 - 1
+SHARE_UNITS = 10
+MOST_NODES = 1_000_000
 MOST_CHARACTERS = 256 << 20  # of a file: more than any daemon takes
 EPILOG = """\
 With QPUD_TOKEN (inside `qpud run`) or QPUD_TOKEN_FILE (in a Slurm job) the jobs belong to that session. Without them,
@@ -48,11 +53,13 @@ def add(verbs: Verbs, reach: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "files", nargs="+", metavar="FILE", help='Pulser abstract representations; "-" is standard input'
     )
-    parser.add_argument("--shots", type=_shots, required=True, metavar="N", help="repetitions of each sequence")
+    parser.add_argument(
+        "--shots", type=whole(1, MOST_SHOTS), required=True, metavar="N", help="repetitions of each sequence"
+    )
     parser.add_argument("--qpu", metavar="NAME", help=f"the resource ({QPU_DEFAULTS})")
     add_session_options(parser)
     add_rehearsal_options(parser)
-    parser.add_argument("--seed", type=int, metavar="N", help="the same counts again, on an emulator of one version")
+    add_seed_option(parser)
     parser.add_argument(
         "--variables",
         action="append",
@@ -69,53 +76,25 @@ def add(verbs: Verbs, reach: argparse.ArgumentParser) -> None:
     parser.set_defaults(verb=with_client(submit))
 
 
-def _shots(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of shots, 1 or more")
-    return int(text)
-
-
 def add_session_options(parser: argparse.ArgumentParser) -> None:
     """Add what only a session of one's own can have."""
     group = parser.add_argument_group("its session")
     group.add_argument("--queue", metavar="NAME", help="class of service (default: the daemon's)")
     group.add_argument("--account", metavar="NAME", help="who is charged")
-    group.add_argument("--share", type=int, metavar="UNITS", help="units of the resource, 10 are all of it")
+    group.add_argument(
+        "--share", type=whole(1, SHARE_UNITS), metavar="UNITS", help="units of the resource, 10 are all of it"
+    )
     group.add_argument("--hint", choices=HINTS, help="what the workload is mostly made of; it never entitles")
     group.add_argument(
-        "--nodes", type=int, metavar="N", help="nodes that are held while it waits, for --hint=cc-heavy"
+        "--nodes",
+        type=whole(1, MOST_NODES),
+        metavar="N",
+        help="nodes that are held while it waits, for --hint=cc-heavy",
     )
     group.add_argument(
-        "--classical-seconds", type=float, metavar="S", help="expected between two jobs, for --hint=qc-balanced"
+        "--classical-seconds", type=seconds(), metavar="S", help="expected between two jobs, for --hint=qc-balanced"
     )
-    group.add_argument("--qpu-seconds", type=float, metavar="S", help="expected in all")
-
-
-def add_rehearsal_options(parser: argparse.ArgumentParser) -> None:
-    """Add what a session rehearses; it is one of its own then."""
-    group = parser.add_argument_group("a rehearsal, in a session of its own")
-    group.add_argument("--fault", metavar="FAULTS", help="as in preempt:3,lose-shots:5%%,delay:2s,error:0.1; no QPU")
-    group.add_argument("--like", metavar="QPU", help="with its limits, checks and noise, on an emulator")
-    group.add_argument("--speed-up", type=float, metavar="X", help="with --like: results in its time ÷ X")
-    group.add_argument("--emulator", choices=("qutip", "sv", "mps"), help="this one, whatever the size")
-    group.add_argument("--bond-dim", type=int, metavar="N", help="of the tensor network: faster, not converged")
-    group.add_argument("--mock", choices=("product", "random"), help="counts without physics, for any number of atoms")
-
-
-def rehearsal_of(args: argparse.Namespace, resource: str | None) -> dict[str, Any] | None:
-    """What is rehearsed, by the API's names; None if nothing is. Raises: Stop."""
-    if args.mock and args.emulator:
-        raise Stop(f"--mock={args.mock} takes the place of an emulator: leave out --emulator", Exit.USAGE)
-    asked = {
-        "fault": args.fault,
-        "like": args.like,
-        "speed_up": args.speed_up,
-        "emulator": args.mock or args.emulator,
-        "bond_dim": args.bond_dim,
-        "seed": None if hasattr(args, "files") else args.seed,  # submit gives its jobs their seed themselves
-    }
-    found = {name: value for name, value in asked.items() if value is not None}
-    return {**found, "resource": resource} if found else None
+    group.add_argument("--qpu-seconds", type=seconds(), metavar="S", help="expected in all")
 
 
 def session_terms(args: argparse.Namespace, resource: str | None = None) -> dict[str, Any]:

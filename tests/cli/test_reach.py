@@ -126,7 +126,7 @@ def test_a_wrong_command_line_is_usage(qpud: Any, args: tuple[str, ...]) -> None
     [
         (("resutl", "1"), "did you mean result?"),
         (("submit", "a.json", "--shots", "1", "--hint", "qcheavy"), "did you mean qc-heavy?"),
-        (("submit", "a.json", "--shots", "0"), "'0' is not a number of shots, 1 or more"),
+        (("submit", "a.json", "--shots", "0"), "'0' is not a whole number, 1 to 2147483647"),
         (("serve", "--dev", "--port", "99999"), "'99999' is not a port"),
         (("serve", "--dev", "--speed-up", "fast"), "'fast' is not a factor above 0"),
         (("drain", "FRESNEL"), "--reason"),
