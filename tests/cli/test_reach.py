@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 from pathlib import Path
@@ -84,7 +85,7 @@ def test_a_refusal_shows_the_sentence_and_its_exit_code(qpud: Any, daemon: Any, 
 
 def test_a_body_refused_before_all_of_it_is_read_shows_the_refusal(qpud: Any, tmp_path: Path) -> None:
     big = tmp_path / "big.json"
-    big.write_text("x" * 8_000_000)  # more than a socket buffers
+    big.write_text(json.dumps({"name": "x" * 8_000_000}))  # more than a socket buffers
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "early.sock"))
         listening.listen()
