@@ -27,8 +27,8 @@ EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest time a zip can hold
 LEFT_OUT = ("bin", "*/__pycache__", "*.dist-info/RECORD", "*.dist-info/INSTALLER", "*.dist-info/REQUESTED")
 # The kernel hands the file to sh, which picks the right Python; `python3 FILE` finds the zip behind these lines.
 # pyenv and asdf lay out a shim for each Python that some folder uses: it is slow, and need not run in this one. So a
-# real one goes first, wherever it stands on PATH; a shim is asked where its Python is. The variable's name is nobody's:
-# a user's own of that name would be changed for all that qpud runs.
+# real one goes first, wherever it stands on PATH; a shim is asked where its Python is.
+# The variable's name is nobody's: a user's own of that name would be changed for all that qpud runs.
 PREFIX = """#!/bin/sh
 set -f; IFS=:
 for _qpud in $PATH; do
