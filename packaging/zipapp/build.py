@@ -26,8 +26,16 @@ EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest time a zip can hold
 # Not needed at run time, and different from build to build: scripts with this interpreter's path, pip's notes.
 LEFT_OUT = ("bin", "*/__pycache__", "*.dist-info/RECORD", "*.dist-info/INSTALLER", "*.dist-info/REQUESTED")
 # The kernel hands the file to sh, which picks the right Python; `python3 FILE` finds the zip behind these lines.
+# pyenv and asdf lay out a shim for each Python that some folder uses: it is slow, and need not run in this one. So a
+# real one goes first, wherever it stands on PATH; a shim is asked where its Python is.
+# The variable's name is nobody's: a user's own of that name would be changed for all that qpud runs.
 PREFIX = """#!/bin/sh
-command -v python{python} >/dev/null 2>&1 && exec python{python} "$0" "$@"
+set -f; IFS=:
+for _qpud in $PATH; do
+  _qpud=$_qpud/python{python}
+  case $_qpud in */shims/*) ;; *) test -x "$_qpud" && exec "$_qpud" "$0" "$@" ;; esac
+done
+_qpud=$(python{python} -c "import sys; print(sys.executable)" 2>/dev/null) && exec "$_qpud" "$0" "$@"
 exec python3 "$0" "$@"
 """
 

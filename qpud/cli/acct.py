@@ -28,10 +28,10 @@ NUMBERS = {
     "slices": ">SLICES",
     "shots": ">SHOTS",
     "qpu_seconds": ">QPUSECONDS",
-    "setup_seconds": ">SETUP",
+    "setup_seconds": ">SETUP(s)",
     "wasted_shots": ">WASTEDSHOTS",
-    "wasted_seconds": ">WASTED",
-    "wait_seconds": ">WAIT",
+    "wasted_seconds": ">WASTED(s)",
+    "wait_seconds": ">WAIT(s)",
 }
 TIMES = {"submitted_at": "SUBMITTED", "started_at": "STARTED", "ended_at": "ENDED"}
 """Columns of the wire and their titles."""

@@ -92,11 +92,13 @@ def _degradation(one: dict[str, Any]) -> str:
 
 
 def _queue_row(one: dict[str, Any]) -> list[object]:
-    limits = [f"{name}={_limit(one[key])}" for name, key in LIMITS if one.get(key) not in (None, [])]
+    limits = [f"{name}={_limit(key, one[key])}" for name, key in LIMITS if one.get(key) not in (None, [])]
     return [one["name"], one["priority_tier"], one["preempt_mode"], duration(one["slice_seconds"]), " ".join(limits)]
 
 
-def _limit(value: Any) -> str:
+def _limit(key: str, value: Any) -> str:
+    if key == "time_limit":
+        return duration(value)
     if isinstance(value, list):
         return ",".join(value)
     return f"{value:g}" if isinstance(value, float) and value < 1e6 else f"{value:.0f}"

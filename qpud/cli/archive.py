@@ -9,8 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from qpud.cli.exits import Exit, Stop
 
@@ -19,6 +22,8 @@ KIND = "qpud-bundle"
 MANIFEST = "manifest.json"
 NEEDED = ("sequence.json", "job.json", "counts.json", "slices.json")
 MOST_BYTES = 256 << 20  # of all files together
+_READ = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # who packs a bundle anew compresses it, as zip does
+_LARGEST_COUNT = 2**31 - 1  # shots of one job
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 README = """\
 A job that qpud ran, with all that another run needs. Readable without qpud; `qpud rerun FILE` compares another run.
@@ -32,6 +37,21 @@ counts.json    shots by bitstring: character i is atom i in register order, 1 is
 slices.json    the same slice by slice, with the times and the seed
 story.txt      what happened, in sentences
 """
+
+
+class _JobFacts(msgspec.Struct):
+    """What is read of job.json; the rest is for people."""
+
+    id: int
+    resource: str
+    state: str
+    shots_done: int
+    sequence_hash: str
+    variables: dict[str, Any] | None = None
+    seed: int | None = None
+    spec_hash: str | None = None
+    provenance: dict[str, str] | None = None
+    rehearsal: dict[str, Any] | None = None
 
 
 def pack(bundle: dict[str, Any]) -> bytes:
@@ -95,12 +115,14 @@ def _read(path: str) -> dict[str, bytes]:
             entries = archive.infolist()
             if sum(entry.file_size for entry in entries) > MOST_BYTES:
                 raise Stop(f"bundle {path} is larger than {MOST_BYTES >> 20} MiB")
+            if odd := next((entry for entry in entries if entry.compress_type not in _READ), None):
+                raise Stop(f"bundle {path} has {odd.filename!a} in a compression that qpud does not read: not deflate")
             return {entry.filename: archive.read(entry) for entry in entries}
     except FileNotFoundError:
         raise Stop(f"there is no file {path}", Exit.NOT_FOUND) from None
     except OSError as why:
         raise Stop(f"file {path} cannot be read: {why.strerror}") from None
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, ValueError, EOFError):
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, ValueError, EOFError):
         raise Stop(f"file {path} is no bundle: it is no intact zip archive") from None
 
 
@@ -123,25 +145,43 @@ def _parsed(path: str, files: dict[str, bytes], name: str) -> Any:
 def _checked(path: str, manifest: dict[str, Any], files: dict[str, bytes]) -> dict[str, Any]:
     """The contents, if they fit together."""
     job, counts = _parsed(path, files, "job.json"), _parsed(path, files, "counts.json")
-    if not isinstance(job, dict) or not isinstance(counts, dict) or not _are_counts(counts):
-        raise Stop(f"bundle {path} is not intact: job.json or counts.json does not have its form")
+    if not isinstance(counts, dict) or not _are_counts(counts):
+        raise Stop(f"bundle {path} is not intact: counts.json does not have its form")
+    _check_job(path, job)
     for name, key in (("sequence.json", "sequence_hash"), ("spec.json", "spec_hash")):
         if name in manifest["sha256"] and job.get(key) != manifest["sha256"][name]:
             raise Stop(f"bundle {path} is not intact: {name} is not the one of {key} in job.json")
     return {
         "qpud": manifest.get("qpud"),
         "job": job,
-        "sequence": files["sequence.json"].decode("utf-8", "surrogatepass"),
-        "spec": files["spec.json"].decode() if "spec.json" in manifest["sha256"] else None,
+        "sequence": _text(path, files, "sequence.json"),
+        "spec": _text(path, files, "spec.json") if "spec.json" in manifest["sha256"] else None,
         "counts": counts,
         "has_own_result": "result.txt" in manifest["sha256"],
         "slices": _parsed(path, files, "slices.json"),
     }
 
 
+def _check_job(path: str, job: Any) -> None:
+    """Check what another run and the comparison read of it. Raises: Stop."""
+    try:
+        msgspec.convert(job, _JobFacts)
+    except msgspec.ValidationError as why:
+        said, _, where = str(why).replace("`", "").partition(" - at ")
+        what = f"{where.removeprefix('$.')}: " if where else ""
+        raise Stop(f"bundle {path} is not intact: job.json: {what}{said[:1].lower()}{said[1:]}") from None
+
+
+def _text(path: str, files: dict[str, bytes], name: str) -> str:
+    try:
+        return files[name].decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        raise Stop(f"bundle {path} is not intact: {name} is no text") from None
+
+
 def _are_counts(counts: dict[str, Any]) -> bool:
     return all(bits and not bits.strip("01") for bits in counts) and all(
-        type(number) is int and number > 0 for number in counts.values()
+        type(number) is int and 0 < number <= _LARGEST_COUNT for number in counts.values()
     )
 
 

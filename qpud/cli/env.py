@@ -15,10 +15,11 @@ from qpud.cli.connect import with_client
 from qpud.cli.environment import Ticket, environment
 from qpud.cli.exits import Exit
 from qpud.cli.output import note
+from qpud.cli.rehearsal import add_rehearsal_options, add_seed_option
 from qpud.cli.run import own_batch_job, ticket_of
 from qpud.cli.sdks import SDKS, of
 from qpud.cli.serve import Verbs
-from qpud.cli.submit import add_rehearsal_options, add_session_options, open_session, session_terms
+from qpud.cli.submit import add_session_options, open_session, session_terms
 from qpud.cli.tables import clock, fields
 
 HIDDEN = "<token>"
@@ -38,7 +39,7 @@ def add(verbs: Verbs, reach: argparse.ArgumentParser) -> None:
     parser.add_argument("--shell", action="store_true", help="print exports to eval, with the token")
     add_session_options(parser)
     add_rehearsal_options(parser)
-    parser.add_argument("--seed", type=int, metavar="N", help="the same counts again, on an emulator of one version")
+    add_seed_option(parser)
     parser.set_defaults(verb=with_client(print_environment))
 
 

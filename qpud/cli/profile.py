@@ -21,7 +21,7 @@ from qpud.cli.serve import Verbs
 from qpud.cli.tables import table, terminal_columns
 
 PHASES = ("validation", "queue", "transfer", "set-up", "shots", "classical")
-HEADER = (">JOBID", "NAME", "RESOURCE", "STATE", *(f">{phase.upper()}" for phase in PHASES))
+HEADER = (">JOBID", "NAME", "RESOURCE", "STATE", *(f">{phase.upper()}(s)" for phase in PHASES))
 _CLASSICAL = 1  # process and thread of what happened outside of qpud
 _MOST_ROWS = 50
 

@@ -19,8 +19,9 @@ from qpud.cli.exits import Exit, Stop
 from qpud.cli.foreground import run_in_foreground
 from qpud.cli.output import note
 from qpud.cli.profile import profile_text, write_trace
+from qpud.cli.rehearsal import add_rehearsal_options, add_seed_option
 from qpud.cli.serve import Verbs
-from qpud.cli.submit import add_rehearsal_options, add_session_options, close_session, open_session, session_terms
+from qpud.cli.submit import add_session_options, close_session, open_session, session_terms
 
 EPILOG = """\
 Opens a session, runs CMD in the foreground and closes the session again, which cancels what CMD left unfinished.
@@ -38,7 +39,7 @@ def add(verbs: Verbs, reach: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--profile", metavar="FILE", help="say where the time went; FILE is a trace for ui.perfetto.dev"
     )
-    parser.add_argument("--seed", type=int, metavar="N", help="the same counts again, on an emulator of one version")
+    add_seed_option(parser)
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD …", help="the command and its arguments")
     parser.set_defaults(verb=with_client(run))
 

@@ -21,8 +21,8 @@ HEADER = (
     ">ENTITLED",
     ">SERVED",
     ">SECONDS",
-    ">OWED",
-    ">USAGE",
+    ">OWED(s)",
+    ">USAGE(s)",
     "WORK",
     "SESSION",
 )

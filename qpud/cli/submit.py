@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 import uuid
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,13 +16,19 @@ from qpud.cli.choice import QPU_DEFAULTS, chosen
 from qpud.cli.client import Client, segment
 from qpud.cli.connect import persistently, with_client
 from qpud.cli.exits import Exit, Stop
+from qpud.cli.numbers import seconds, whole
 from qpud.cli.output import emit, note
+from qpud.cli.rehearsal import add_rehearsal_options, add_seed_option, rehearsal_of
 from qpud.cli.results import result_text
 from qpud.cli.serve import Verbs
 from qpud.cli.tables import about
 from qpud.cli.wait import wait_for
 
 HINTS = ("qc-heavy", "cc-heavy", "qc-balanced")
+MOST_SHOTS = 2**31 - 1
+SHARE_UNITS = 10
+MOST_NODES = 1_000_000
+MOST_CHARACTERS = 256 << 20  # of a file: more than any daemon takes
 EPILOG = """\
 With QPUD_TOKEN (inside `qpud run`) or QPUD_TOKEN_FILE (in a Slurm job) the jobs belong to that session. Without them,
 or where something is asked of the session, one of its own is opened: --wait closes it at the end, otherwise it closes
@@ -45,11 +53,13 @@ def add(verbs: Verbs, reach: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "files", nargs="+", metavar="FILE", help='Pulser abstract representations; "-" is standard input'
     )
-    parser.add_argument("--shots", type=_shots, required=True, metavar="N", help="repetitions of each sequence")
+    parser.add_argument(
+        "--shots", type=whole(1, MOST_SHOTS), required=True, metavar="N", help="repetitions of each sequence"
+    )
     parser.add_argument("--qpu", metavar="NAME", help=f"the resource ({QPU_DEFAULTS})")
     add_session_options(parser)
     add_rehearsal_options(parser)
-    parser.add_argument("--seed", type=int, metavar="N", help="the same counts again, on an emulator of one version")
+    add_seed_option(parser)
     parser.add_argument(
         "--variables",
         action="append",
@@ -66,53 +76,25 @@ def add(verbs: Verbs, reach: argparse.ArgumentParser) -> None:
     parser.set_defaults(verb=with_client(submit))
 
 
-def _shots(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of shots, 1 or more")
-    return int(text)
-
-
 def add_session_options(parser: argparse.ArgumentParser) -> None:
     """Add what only a session of one's own can have."""
     group = parser.add_argument_group("its session")
     group.add_argument("--queue", metavar="NAME", help="class of service (default: the daemon's)")
     group.add_argument("--account", metavar="NAME", help="who is charged")
-    group.add_argument("--share", type=int, metavar="UNITS", help="units of the resource, 10 are all of it")
+    group.add_argument(
+        "--share", type=whole(1, SHARE_UNITS), metavar="UNITS", help="units of the resource, 10 are all of it"
+    )
     group.add_argument("--hint", choices=HINTS, help="what the workload is mostly made of; it never entitles")
     group.add_argument(
-        "--nodes", type=int, metavar="N", help="nodes that are held while it waits, for --hint=cc-heavy"
+        "--nodes",
+        type=whole(1, MOST_NODES),
+        metavar="N",
+        help="nodes that are held while it waits, for --hint=cc-heavy",
     )
     group.add_argument(
-        "--classical-seconds", type=float, metavar="S", help="expected between two jobs, for --hint=qc-balanced"
+        "--classical-seconds", type=seconds(), metavar="S", help="expected between two jobs, for --hint=qc-balanced"
     )
-    group.add_argument("--qpu-seconds", type=float, metavar="S", help="expected in all")
-
-
-def add_rehearsal_options(parser: argparse.ArgumentParser) -> None:
-    """Add what a session rehearses; it is one of its own then."""
-    group = parser.add_argument_group("a rehearsal, in a session of its own")
-    group.add_argument("--fault", metavar="FAULTS", help="as in preempt:3,lose-shots:5%%,delay:2s,error:0.1; no QPU")
-    group.add_argument("--like", metavar="QPU", help="with its limits, checks and noise, on an emulator")
-    group.add_argument("--speed-up", type=float, metavar="X", help="with --like: results in its time ÷ X")
-    group.add_argument("--emulator", choices=("qutip", "sv", "mps"), help="this one, whatever the size")
-    group.add_argument("--bond-dim", type=int, metavar="N", help="of the tensor network: faster, not converged")
-    group.add_argument("--mock", choices=("product", "random"), help="counts without physics, for any number of atoms")
-
-
-def rehearsal_of(args: argparse.Namespace, resource: str | None) -> dict[str, Any] | None:
-    """What is rehearsed, by the API's names; None if nothing is. Raises: Stop."""
-    if args.mock and args.emulator:
-        raise Stop(f"--mock={args.mock} takes the place of an emulator: leave out --emulator", Exit.USAGE)
-    asked = {
-        "fault": args.fault,
-        "like": args.like,
-        "speed_up": args.speed_up,
-        "emulator": args.mock or args.emulator,
-        "bond_dim": args.bond_dim,
-        "seed": None if hasattr(args, "files") else args.seed,  # submit gives its jobs their seed themselves
-    }
-    found = {name: value for name, value in asked.items() if value is not None}
-    return {**found, "resource": resource} if found else None
+    group.add_argument("--qpu-seconds", type=seconds(), metavar="S", help="expected in all")
 
 
 def session_terms(args: argparse.Namespace, resource: str | None = None) -> dict[str, Any]:
@@ -134,7 +116,7 @@ def submit(client: Client, args: argparse.Namespace) -> int:
     """Submit one job per file; with --wait print each result, exit 1 unless all are DONE."""
     bodies = [_body(args, _read(name)) for name in args.files]
     own = _session(client, args)
-    jobs = _post(client, own, bodies)
+    jobs = _post(client, own, bodies, args.files)
     if not args.wait:
         answer = jobs[0] if len(bodies) == 1 else jobs
         emit(args, answer, lambda: "\n".join(_accepted(job) for job in jobs) + _released(args))
@@ -158,15 +140,22 @@ def _session(client: Client, args: argparse.Namespace) -> Own:
     return Own(grant["token"], (grant["id"],))
 
 
-def _post(client: Client, own: Own, bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _post(client: Client, own: Own, bodies: list[dict[str, Any]], files: list[str]) -> list[dict[str, Any]]:
     body = bodies[0] if len(bodies) == 1 else bodies
     headers = {"X-Warden-Session": own.token, "Idempotency-Key": str(uuid.uuid4())}
     try:
         answer = persistently(lambda: client.post("/v1/jobs", body, headers), "submission")
-    except Stop:
+    except Stop as stop:
         close_session(client, *own.opened)
-        raise
+        raise Stop(_of_file(stop.message, files), stop.code) from None
     return answer if isinstance(answer, list) else [answer]
+
+
+def _of_file(sentence: str, files: list[str]) -> str:
+    """The daemon's sentence on one job of several, with the file instead of the job's number."""
+    found = re.match(r"job (\d{1,4}) of \d+: ", sentence)
+    number = int(found[1]) if found else 0
+    return f"{_what(files[number - 1])}: {sentence[found.end() :]}" if found and number <= len(files) else sentence
 
 
 def close_session(client: Client, *sessions: str) -> None:
@@ -223,13 +212,34 @@ def _body(args: argparse.Namespace, sequence: str) -> dict[str, Any]:
 
 def _read(name: str) -> str:
     try:
-        return sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
+        with nullcontext(sys.stdin) if name == "-" else Path(name).open(encoding="utf-8") as file:
+            text = file.read(MOST_CHARACTERS + 1)
     except FileNotFoundError:
         raise Stop(f"there is no file {name}", Exit.NOT_FOUND) from None
     except OSError as why:
         raise Stop(f"file {name} cannot be read: {why.strerror}") from None
     except UnicodeDecodeError:
-        raise Stop(f"file {name} is not UTF-8 text, so no sequence") from None
+        raise Stop(f"{_what(name)} is not UTF-8 text, so no sequence") from None
+    if len(text) > MOST_CHARACTERS:
+        raise Stop(f"{_what(name)} has more than {MOST_CHARACTERS >> 20} Mi characters, so it is no sequence")
+    _check_object(_what(name), text)
+    return text
+
+
+def _what(name: str) -> str:
+    return "standard input" if name == "-" else f"file {name}"
+
+
+def _check_object(what: str, text: str) -> None:
+    """Every program is a JSON object; what else it must be, the daemon says. Raises: Stop."""
+    try:
+        found = json.loads(text)
+    except ValueError as why:
+        raise Stop(f"{what} is not JSON, so no sequence: {why}") from None
+    except RecursionError:  # the daemon has a sentence for it
+        return
+    if not isinstance(found, dict):
+        raise Stop(f"{what} is not a JSON object, so no sequence")
 
 
 def variables(given: list[str]) -> dict[str, Any]:

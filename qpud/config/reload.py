@@ -35,13 +35,26 @@ def keep_running_parts(old: Policy, new: Policy) -> tuple[Policy, list[str]]:
     Returns:
         The policy, and one sentence for each change that waits for a restart.
     """
-    notes = [f"{place} has changed: restart qpud to use it." for place in diff(old, new)]
+    notes = _waiting(old, new)
     daemon = _with_restart_values_of(old.daemon, new.daemon)
     resources = _running_resources(old, new)
     if daemon.default_resource is not None and daemon.default_resource not in resources:
         notes.append(f"DefaultResource = {daemon.default_resource} does not run yet: restart qpud to use it.")
         daemon = msgspec.structs.replace(daemon, default_resource=old.default_resource)
     return msgspec.structs.replace(new, daemon=daemon, resources=resources), notes
+
+
+def _waiting(old: Policy, new: Policy) -> list[str]:
+    written = {f"[{title}]" for title, _ in sections_of(new)}
+    notes = []
+    for place in diff(old, new):
+        if not place.endswith("]"):  # a key
+            notes.append(f"{place} has changed: restart qpud to use it.")
+        elif place in written:
+            notes.append(f"{place} was added: restart qpud to serve it.")
+        else:
+            notes.append(f"{place} was removed: it is served until qpud is restarted.")
+    return notes
 
 
 def _running_resources(old: Policy, new: Policy) -> dict[str, ResourcePolicy]:

@@ -168,8 +168,10 @@ class Book:
         """The open batches of a session."""
         return [batch for batch in self.batches.values() if batch.session_id == session_id]
 
-    def touch_batch(self, job: Job, now: float) -> None:
-        """A job was submitted or has ended: its batch, if that is open, is used."""
+    def touch(self, job: Job, now: float) -> None:
+        """A job was submitted or has ended: its session and its batch, if they are open, are used."""
+        if (session := self.sessions.get(job.session_id)) is not None:
+            self.sessions[session.id] = msgspec.structs.replace(session, last_used_at=now)
         if job.batch_id is not None and (batch := self.batches.get(job.batch_id)) is not None:
             self.batches[batch.id] = msgspec.structs.replace(batch, last_used_at=now)
 

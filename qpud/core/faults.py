@@ -87,7 +87,7 @@ def _nearest(name: str) -> str:
 
 
 def _preempt(value: str) -> int:
-    if not (value.isdecimal() and 1 <= int(value[:9]) <= MOST_PREEMPTIONS):
+    if not (value.isdecimal() and len(value) < 10 and 1 <= int(value) <= MOST_PREEMPTIONS):
         raise Invalid(
             f"fault preempt:{value[:20]} is no number of preemptions: 1 … {MOST_PREEMPTIONS}, as in preempt:3"
         )

@@ -145,10 +145,10 @@ def _entries(name: str, path: Path | None) -> dict[str, str]:
 
 
 def _number(value: Any) -> float:
-    """A life in seconds; 0 if none is told."""
+    """A life in seconds; 0 if none is told that can be one."""
     try:
         seconds = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # an integer of 400 digits is no float
         return 0.0
     return seconds if math.isfinite(seconds) and seconds > 0 else 0.0
 

@@ -23,6 +23,8 @@ GAP = 4
 """So many unknown uids in a row are the end."""
 WINDOW = 64
 """Newest jobs that are looked at when no earlier uid is known."""
+LONGEST_UID = 18
+"""Digits of a uid that is a number; more are a name."""
 MOST = 1000
 """Jobs that are looked at before giving up."""
 
@@ -83,8 +85,8 @@ class Finder:
             raise Unreachable(f"resource {self._name} reports {bad.message}") from None
 
     async def _probe(self, tag: str, newest: str | None) -> str | None:
-        if newest is not None and not newest.isdecimal():
-            raise self._undecided(tag, f"its job ids are not numbers (such as {newest})")
+        if newest is not None and not (newest.isdecimal() and len(newest) <= LONGEST_UID):
+            raise self._undecided(tag, f"its job ids are not numbers (such as {newest[:40]})")
         await self._check_alive(tag)
         first = int(newest) + 1 if newest is not None else await self._first_of_window()
         return None if first is None else await self._scan(tag, first)

@@ -14,6 +14,9 @@ import msgspec
 MAX_REPR = 4 << 20
 """Characters of a Python repr that are parsed; ast.literal_eval is slow and hungry."""
 
+LARGEST_COUNT = 2**53
+"""Beyond it a count is none: Python refuses to print sums of larger ones, and JSON readers round them."""
+
 
 class BadAnswer(Exception):
     """The QPU reports something that cannot be used; `message` says what, in a few words."""
@@ -123,7 +126,7 @@ def read_counts(result: Any, shots: int) -> dict[str, int]:
 def _check_count(bits: Any, number: Any) -> None:
     if not isinstance(bits, str) or not re.fullmatch("[01]+", bits):
         raise BadAnswer(f"counts of {str(bits)[:40]!r}, which is no bitstring")
-    if type(number) is not int or number < 0:
+    if type(number) is not int or not 0 <= number <= LARGEST_COUNT:
         raise BadAnswer(f"the count {str(number)[:40]} of {bits[:40]}, which is no number of shots")
 
 
@@ -132,7 +135,8 @@ def _parsed(text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         pass
-    if len(text) > MAX_REPR or text.count("{") > 2 or set("([") & set(text):  # only a dict, or one within one
+    # only a dict, or one within one, and no number that could not be printed again
+    if len(text) > MAX_REPR or text.count("{") > 2 or set("([") & set(text) or re.search("0[bBoOxX]", text):
         raise BadAnswer(f"a result that is not JSON: {text[:40]!r}")
     try:
         return ast.literal_eval(text.strip())

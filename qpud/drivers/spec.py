@@ -17,6 +17,9 @@ from qpud.drivers.workers import WorkerFault
 SPEC_SECONDS = 60.0
 """Age at which the device spec is fetched again."""
 
+LARGEST_JOB = 2**31 - 1
+"""Shots that a job may have anyway: a larger max_runs limits nothing."""
+
 
 class KeptSpec:
     """The device spec of a resource that has to be asked for it.
@@ -108,6 +111,6 @@ def read_spec(name: str, specs: Any, *, is_emulator: bool = False) -> DeviceSpec
         name=content["name"],
         text=text,
         hash=hashlib.sha256(text.encode()).hexdigest(),
-        max_runs=most if type(most) is int else None,
+        max_runs=most if type(most) is int and most <= LARGEST_JOB else None,
         accepts_virtual=is_emulator or content.get("is_virtual") is True,
     )

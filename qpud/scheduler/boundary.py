@@ -136,13 +136,11 @@ def _publish_last(context: Context, job: Job, now: float) -> None:
     context.drivers[job.resource].release(job.id)
     for resource in freed(context.book, job):
         context.wake(resource)
-    context.book.touch_batch(job, now)
+    context.book.touch(job, now)
     session = context.book.sessions.get(job.session_id)
-    if session is not None:
-        context.book.sessions[session.id] = msgspec.structs.replace(session, last_used_at=now)
-        if session.rehearsal is not None:
-            pace = context.book.flights[session.rehearsal.like or job.resource].pace
-            context.veils.cover(job, session.rehearsal, now, pace.setup_seconds, pace.shot_rate)
+    if session is not None and session.rehearsal is not None:
+        pace = context.book.flights[session.rehearsal.like or job.resource].pace
+        context.veils.cover(job, session.rehearsal, now, pace.setup_seconds, pace.shot_rate)
 
 
 def _count_slice(context: Context, job: Job, outcome: Outcome, charge: Charge) -> None:

@@ -8,6 +8,7 @@ import logging
 import msgspec
 
 from qpud.context import Context
+from qpud.core.bars import freed
 from qpud.core.errors import Conflict, QpudError
 from qpud.core.job import Job, JobState, Reason, move
 from qpud.drivers.base import DeviceSpec, Program
@@ -115,12 +116,14 @@ class Checker:
             sql.add_event(transaction, job.id, now, f"refused: {sentence}")
 
         def then(_none: None) -> None:
+            context.book.touch(ended, now)
             if job.id in context.book.jobs:
                 context.book.update_job(ended)
             context.metrics.job_ended(job.resource, job.queue, ended.state)
             context.drivers[job.resource].release(job.id)
             context.waiters.notify(job.id)
-            context.wake(self._name)
+            for resource in (self._name, *freed(context.book, job)):
+                context.wake(resource)
 
         try:
             await context.store.write(operation, then)

@@ -18,7 +18,7 @@ from qpud.core.session import Session
 from qpud.core.verbs import JobRequest
 from qpud.service.base import usable
 from qpud.service.batch_looks import BatchLooks
-from qpud.service.submit import Accepted, SubmitVerbs, check_digest, check_texts, digest_of
+from qpud.service.submit import Accepted, SubmitVerbs, check_digest, check_texts, digest_of, submission_of
 from qpud.store import batches as sql
 from qpud.store import jobs as jobs_sql
 from qpud.store import search, sessions
@@ -207,7 +207,7 @@ class BatchVerbs(SubmitVerbs, BatchLooks):
         room: ExitStack,
     ) -> str:
         batch, news, texts = new
-        submission = Submission(session_id=session.id, texts=texts, news=news)
+        submission = submission_of(session, texts, news)
 
         def operation(transaction: Transaction) -> str:
             if (earlier := self._earlier(transaction, repeat)) is not None:
@@ -240,7 +240,7 @@ class BatchVerbs(SubmitVerbs, BatchLooks):
             self._context.book.batches[batch.id] = batch
             self._context.touch()
         if submission.news:
-            self._entered(session, [new.job for new in submission.news], dict(submission.texts))
+            self._entered([new.job for new in submission.news], dict(submission.texts))
 
     async def _store_more(
         self,
@@ -253,7 +253,7 @@ class BatchVerbs(SubmitVerbs, BatchLooks):
     ) -> None:
         news = _belonging(self._new_jobs(session, accepted), batch.id)
         jobs = [new.job for new in news]
-        submission = Submission(session_id=session.id, texts=self._unstored(accepted), news=news)
+        submission = submission_of(session, self._unstored(accepted), news)
 
         def operation(transaction: Transaction) -> bool:
             if key is not None and check_digest(transaction, session.user_id, key, digest):
@@ -267,7 +267,7 @@ class BatchVerbs(SubmitVerbs, BatchLooks):
         def then(is_first: bool) -> None:
             room.close()
             if is_first:
-                self._entered(session, jobs, dict(submission.texts))
+                self._entered(jobs, dict(submission.texts))
 
         await self._context.store.write(operation, then)
 

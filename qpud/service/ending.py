@@ -74,7 +74,7 @@ class EndingVerbs(Verbs):
 
     def _ended(self, job: Job) -> None:
         context = self._context
-        context.book.touch_batch(job, job.ended_at or 0.0)
+        context.book.touch(job, job.ended_at or 0.0)
         if job.id in context.book.jobs:
             context.book.update_job(job)
         context.metrics.job_ended(job.resource, job.queue, job.state)

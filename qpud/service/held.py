@@ -9,6 +9,8 @@ after its last job.
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from weakref import WeakValueDictionary
 
@@ -17,8 +19,10 @@ import msgspec
 from qpud.context import Context, new_uuid
 from qpud.core.errors import BadRequest, Conflict, Forbidden
 from qpud.core.identity import Identity
+from qpud.core.job import Job
 from qpud.core.session import AFTER_PREFIX, Session
 from qpud.core.slurm import job_number, not_releasable
+from qpud.core.verbs import JobRequest
 from qpud.service.sessions import SessionVerbs
 
 MOST_HELD = 16
@@ -91,3 +95,12 @@ class HeldVerbs(SessionVerbs):
             if (found := self._context.book.session_of(session.user_id, name)) is None:
                 raise
             return found
+
+
+def promised(asks: Sequence[JobRequest], jobs: Sequence[Job]) -> dict[int, list[int]]:
+    """The ids of the jobs after whose ends a Slurm job is to be released, by its number."""
+    found: defaultdict[int, list[int]] = defaultdict(list)
+    for ask, job in zip(asks, jobs, strict=True):
+        if isinstance(ask.then_release, int):
+            found[ask.then_release].append(job.id)
+    return found

@@ -7,7 +7,7 @@ import logging
 
 from qpud import config
 from qpud.core import verbs
-from qpud.core.errors import BadRequest, Conflict, Unavailable
+from qpud.core.errors import BadRequest, Conflict, QpudError, Unavailable
 from qpud.core.identity import Identity, require_admin
 from qpud.core.job import JobState
 from qpud.core.policy import Policy
@@ -147,7 +147,14 @@ class ResourceVerbs(Verbs):
             Invalid: The file has mistakes; the policy in force stays.
         """
         require_admin(who, "reconfigure")
-        notes = await self.reload(who.user)
+        try:
+            notes = await self.reload(who.user)
+        except QpudError as refusal:
+            log.error(
+                "the policy file was refused, the policy in force stays",
+                extra={"user": who.user, "why": str(refusal)},
+            )
+            raise
         log.info("policy reloaded", extra={"user": who.user})
         return notes
 

@@ -5,44 +5,31 @@ from __future__ import annotations
 import hashlib
 import random
 import secrets
+from collections.abc import Callable
+from functools import partial
 
-from qpud.context import Context
 from qpud.core.rehearsal import LARGEST_SEED
 from qpud.core.session import Session
 from qpud.core.verbs import JobRequest
-from qpud.store import queries
 
 
 class Seeds:
-    """Gives each job its seed.
+    """Gives each job its seed."""
 
-    Args:
-        context: The parts of the daemon.
-    """
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self) -> None:
         self._random = random.Random(secrets.randbits(128))  # noqa: S311  seeds of emulations, not secrets
-        self._numbers: dict[str, int] = {}  # jobs so far of the sessions that have a seed
 
-    def of(self, session: Session, ask: JobRequest) -> int:
-        """The seed of a session's next job."""
+    def of(self, session: Session, ask: JobRequest) -> int | None:
+        """The seed of a job; None if it follows from the job's number, which is known when it is stored."""
         if isinstance(ask.seed, int):
             return ask.seed
-        if session.rehearsal is None or session.rehearsal.seed is None:
-            return self._random.getrandbits(31)
-        number = self._numbers.get(session.id, 0)
-        self._numbers[session.id] = number + 1
-        return session_seed(session.rehearsal.seed, number)
+        return self._random.getrandbits(31) if seed_by_number(session) is None else None
 
-    async def count(self, session: Session) -> None:
-        """Know how many jobs a session with a seed had, also before a restart: before `of`."""
-        if session.rehearsal is None or session.rehearsal.seed is None or session.id in self._numbers:
-            return
-        open_ones = self._context.book.sessions
-        self._numbers = {known: number for known, number in self._numbers.items() if known in open_ones}
-        number = await queries.number_of_jobs(self._context.store, session.id)
-        self._numbers.setdefault(session.id, number)
+
+def seed_by_number(session: Session) -> Callable[[int], int] | None:
+    """What gives the n-th job of a session its seed, n from 0; None in a session without a seed."""
+    seed = None if session.rehearsal is None else session.rehearsal.seed
+    return None if seed is None else partial(session_seed, seed)
 
 
 def session_seed(seed: int, number: int) -> int:

@@ -54,7 +54,8 @@ class SessionVerbs(EndingVerbs):
                 not run, or is another user's.
             Unavailable: Slurm does not answer, and SlurmUnavailable is refuse.
             Invalid: No such queue, or a share outside 1 … 10.
-            Conflict: The open session of that Slurm job has another share or queue.
+            Conflict: The open session of that Slurm job rehearses something else, or, where Slurm does not vouch for
+                it, has another share or queue.
             LimitExceeded: The user has 1000 open sessions, or the session 100 tokens and one for each node.
         """
         user_id = who.user_id if ask.user_id is None else ask.user_id
@@ -263,12 +264,10 @@ class SessionVerbs(EndingVerbs):
         """The open session of the same user and Slurm job, of this run of the job. Raises: Conflict."""
         name = terms.ask.slurm_job_id
         found = None if name is None else self._context.book.session_of(user_id, name)
-        if found is None or terms.number is None:
-            return None if found is None else _same(found, terms.ask)
-        if terms.job is not None and has_ended(found, terms.job):
+        if found is not None and terms.job is not None and has_ended(found, terms.job):
             await self.end_session(found, CloseReason.SLURM)
             return None
-        return found
+        return None if found is None else _same(found, terms)
 
     async def _grant(self, session: Session, *, created: bool, with_token: bool) -> verbs.Grant:
         most = MOST_TOKENS + (0 if session.slurm_started_at is None else session.nodes)
@@ -309,10 +308,11 @@ def _store_grant(transaction: Transaction, *, session: Session, token: bytes | N
         sql.insert_token(transaction, token, session.id)
 
 
-def _same(found: Session, ask: verbs.OpenSession) -> Session:
-    same_share = ask.share in (None, found.share)
-    same_queue = ask.queue in (None, found.queue)
-    same_rehearsal = ask.rehearsal in (None, found.rehearsal)
-    if not (same_share and same_queue and same_rehearsal):
+def _same(found: Session, terms: slurm.Terms) -> Session:
+    """The open session, if it is what was asked for; queue and share are Slurm's word where it decides."""
+    ask, name = terms.ask, found.slurm_job_id
+    if terms.number is None and not (ask.share in (None, found.share) and ask.queue in (None, found.queue)):
         raise Conflict("An active session already exists for this scheduler job with different parameters.")
+    if ask.rehearsal not in (None, found.rehearsal):
+        raise Conflict(f"session {found.id} of Slurm job {name} is open with another rehearsal: close it first")
     return found

@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 import random
 import secrets
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from contextlib import AsyncExitStack, ExitStack
 from functools import partial
 
 import msgspec
 
 from qpud.context import Context, new_uuid
-from qpud.core.errors import BadRequest, Conflict, Forbidden, Invalid
+from qpud.core.errors import BadRequest, Conflict, Forbidden, Invalid, NotFound
 from qpud.core.identity import Identity
 from qpud.core.ids import LARGEST_JOB_ID, job_uid
 from qpud.core.job import Job, Reason
@@ -30,9 +30,9 @@ from qpud.core.verbs import JobRequest
 from qpud.drivers.base import Program
 from qpud.service import admission, rehearsals
 from qpud.service.base import usable
-from qpud.service.held import HeldVerbs
+from qpud.service.held import HeldVerbs, promised
 from qpud.service.payloads import payload_program
-from qpud.service.seeds import Seeds
+from qpud.service.seeds import Seeds, seed_by_number
 from qpud.store import jobs as sql
 from qpud.store import queries, releases
 from qpud.store.jobs import NewJob, canonical
@@ -81,7 +81,7 @@ class SubmitVerbs(HeldVerbs):
         self._foreseen: OrderedDict[str, _Known] = OrderedDict()
         # whose job it is, is checked: uuids need to be unlike, not secret, and the system's source costs 9 µs a call
         self._uid_bits = random.Random(secrets.randbits(256))  # noqa: S311
-        self._seeds = Seeds(context)
+        self._seeds = Seeds()
 
     async def submit(
         self, who: Identity, session_ref: str | None, asks: list[JobRequest], key: str | None = None
@@ -166,13 +166,19 @@ class SubmitVerbs(HeldVerbs):
     # -- one job
     async def _accept_all(self, session: Session, asks: list[JobRequest]) -> list[Accepted]:
         began = self._context.pulse()
-        accepted = [await self._accept(session, ask) for ask in asks]
-        if session.rehearsal is not None:
-            await self._seeds.count(session)
+        accepted = [await self._accept_one(session, ask, number, len(asks)) for number, ask in enumerate(asks, 1)]
         took = self._context.pulse() - began
         for one in accepted:
             one.seconds = took
         return accepted
+
+    async def _accept_one(self, session: Session, ask: JobRequest, number: int, of: int) -> Accepted:
+        try:
+            return await self._accept(session, ask)
+        except (BadRequest, Invalid, NotFound) as refused:
+            if of == 1:
+                raise
+            raise type(refused)(f"job {number} of {of}: {refused.message}") from refused
 
     async def _accept(self, session: Session, ask: JobRequest) -> Accepted:
         shots = check_shots(ask.shots)
@@ -247,8 +253,8 @@ class SubmitVerbs(HeldVerbs):
     ) -> list[Job]:
         texts = self._unstored(accepted)
         jobs = [new.job for new in news]
-        submission: Operation[None] = Submission(session_id=session.id, texts=texts, news=news)
-        if promises := _promises(accepted, jobs):
+        submission: Operation[None] = submission_of(session, texts, news)
+        if promises := promised([one.ask for one in accepted], jobs):
             submission = partial(releases.submit, submission=submission, user_id=session.user_id, promises=promises)
 
         def once(transaction: Transaction) -> bool:
@@ -261,7 +267,7 @@ class SubmitVerbs(HeldVerbs):
         def then(is_first: bool | None) -> None:
             room.close()
             if is_first is not False:
-                self._entered(session, jobs, texts)
+                self._entered(jobs, texts)
                 for number, waited_for in promises.items():
                     self._context.promise(number, session.user_id, waited_for)
 
@@ -312,12 +318,9 @@ class SubmitVerbs(HeldVerbs):
             if not ((known := self._sequences.get(program.sequence)) and known.is_stored)
         }
 
-    def _entered(self, session: Session, jobs: list[Job], texts: dict[str, str]) -> None:
+    def _entered(self, jobs: list[Job], texts: dict[str, str]) -> None:
         context = self._context
-        context.book.touch_batch(jobs[0], jobs[0].submitted_at)
-        current = context.book.sessions.get(session.id)
-        if current is not None:
-            context.book.sessions[session.id] = msgspec.structs.replace(current, last_used_at=jobs[0].submitted_at)
+        context.book.touch(jobs[0], jobs[0].submitted_at)
         self._take_in(jobs)
         for text in texts.values():
             if (known := self._sequences.get(text)) is not None:
@@ -343,13 +346,9 @@ class SubmitVerbs(HeldVerbs):
         return preempt_mode(current, self.policy.queues) in CUTTING
 
 
-def _promises(accepted: list[Accepted], jobs: list[Job]) -> dict[int, list[int]]:
-    """The ids of the jobs after whose ends a Slurm job is to be released, by its number."""
-    found: defaultdict[int, list[int]] = defaultdict(list)
-    for one, job in zip(accepted, jobs, strict=True):
-        if isinstance(one.ask.then_release, int):
-            found[one.ask.then_release].append(job.id)
-    return found
+def submission_of(session: Session, texts: dict[str, str], news: list[NewJob]) -> Submission:
+    """The operation that stores accepted jobs of a session."""
+    return Submission(session_id=session.id, texts=texts, news=news, seed_by_number=seed_by_number(session))
 
 
 def _limiting(session: Session, resource: str) -> str:

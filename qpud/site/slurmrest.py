@@ -80,7 +80,7 @@ def _job_in(body: dict[str, Any], number: int) -> SlurmJob | None:
     try:
         found = [job for job in body["jobs"] if job["job_id"] == number]
         return _job_of(found[0]) if len(found) == 1 else None
-    except (KeyError, TypeError, ValueError) as why:
+    except (KeyError, TypeError, ValueError, OverflowError) as why:
         raise SlurmAway(f"slurmrestd answers a job of an unknown shape ({why!r})") from None
 
 

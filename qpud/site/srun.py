@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import secrets
 import shutil
 import socket
 import sys
@@ -45,7 +46,7 @@ class Srun:
         self._commands = Commands(conf, time.monotonic)
         mark = hashlib.sha256(f"{socket.gethostname()}:{state}".encode()).hexdigest()[:6]
         self._mark = f"qpud-{mark}"
-        self._life = f"{int(time.time()):x}"
+        self._life = secrets.token_hex(4)  # not the time: two starts within a second are two lives
 
     def name(self, resource: str, number: int) -> str:
         """The name of a Slurm job: this daemon, the resource, this life, a number."""

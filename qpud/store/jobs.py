@@ -31,7 +31,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     job: Job
     variables: str | None
     tags: str | None
-    seed: int
+    seed: int | None  # None: by its number in the session, when it is stored
     check_seconds: float = 0.0  # from the request to its acceptance
 
 
@@ -39,6 +39,12 @@ def insert(connection: sqlite3.Connection, news: Sequence[NewJob]) -> int:
     """Store accepted jobs, except those whose session has ended; returns how many are stored."""
     rows = [(*to_row(new.job), new.variables, new.tags, new.seed, new.check_seconds) for new in news]
     return insert_rows(connection, _INSERT, rows)
+
+
+def number_of(connection: sqlite3.Connection, session_id: str) -> int:
+    """How many jobs a session has had."""
+    number: int = connection.execute("SELECT count(*) FROM jobs WHERE session_id = ?", (session_id,)).fetchone()[0]
+    return number
 
 
 def insert_sequences(connection: sqlite3.Connection, texts: Sequence[tuple[str, str]]) -> None:

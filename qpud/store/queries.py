@@ -124,12 +124,6 @@ async def slices(store: Store, job_id: int) -> tuple[list[SliceView], str | None
     return views, rows[-1][9] if rows else None
 
 
-async def number_of_jobs(store: Store, session_id: str) -> int:
-    """How many jobs a session has had."""
-    number: int = (await store.rows("SELECT count(*) FROM jobs WHERE session_id = ?", (session_id,)))[0][0]
-    return number
-
-
 async def last_slice_number(store: Store, job_id: int) -> int:
     """The number of the job's last slice, -1 if it has none."""
     number: int = (await store.rows("SELECT coalesce(max(number), -1) FROM slices WHERE job_id = ?", (job_id,)))[0][0]

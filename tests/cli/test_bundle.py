@@ -183,6 +183,85 @@ def test_a_bad_manifest_is_one_sentence(daemon: Replay, qpud: Shell, manifest: b
     assert sentence in done.stderr
 
 
+def deflated(path: Path, method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """The archive as somebody else's tool packs it."""
+    with zipfile.ZipFile(path) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, data in contents.items():
+            archive.writestr(name, data)
+    return path.read_bytes()
+
+
+def test_an_archive_that_was_packed_anew_is_read_and_refused_once_it_is_damaged(daemon: Replay, qpud: Shell) -> None:
+    path = bundled(daemon, qpud)
+    whole = deflated(path)
+    answers(daemon, COUNTS)
+    assert qpud("rerun", str(path)).returncode == 0
+    with zipfile.ZipFile(path) as archive:
+        begin = archive.getinfo("story.txt").header_offset + 30 + len("story.txt")
+    for damaged in (whole[:begin] + b"\xff" * 10 + whole[begin + 10 :], whole[:-40], b""):
+        path.write_bytes(damaged)
+        done = qpud("rerun", str(path))
+        assert (done.returncode, done.stderr) == (
+            1,
+            f"qpud: file {path} is no bundle: it is no intact zip archive\n",
+        )
+    assert len(daemon.requests("POST", "/v1/jobs")) == 1
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_only_what_every_zip_has_is_read(daemon: Replay, qpud: Shell, method: int) -> None:
+    path = bundled(daemon, qpud)
+    deflated(path, method)
+    done = qpud("rerun", str(path))
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"qpud: bundle {path} has 'manifest.json' in a compression that qpud does not read: not deflate\n",
+    )
+
+
+def test_an_archive_that_would_fill_the_memory_is_refused(daemon: Replay, qpud: Shell) -> None:
+    path = bundled(daemon, qpud)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive, archive.open("big", "w") as big:
+        for _ in range(257):
+            big.write(bytes(1 << 20))
+    done = qpud("rerun", str(path))
+    assert (done.returncode, done.stderr) == (1, f"qpud: bundle {path} is larger than 256 MiB\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("job", b"[]", "job.json: expected object, got array"),
+        ("job", b"{}", "job.json: object missing required field id"),
+        ("job", {"shots_done": "many"}, "job.json: shots_done: expected int, got str"),
+        ("job", {"resource": None}, "job.json: resource: expected str, got null"),
+        ("job", {"provenance": []}, "job.json: provenance: expected object | null, got array"),
+        ("job", {"rehearsal": [1]}, "job.json: rehearsal: expected object | null, got array"),
+        ("counts", b'{"01": 1e9}', "counts.json does not have its form"),
+        ("counts", b'{"01": ' + b"9" * 400 + b"}", "counts.json does not have its form"),
+        ("counts", b"\xff", "counts.json is no JSON"),
+        ("sequence", b"\xff", "sequence.json is no text"),
+    ],
+)
+def test_what_does_not_have_its_form_is_one_sentence(
+    daemon: Replay, qpud: Shell, name: str, content: Any, sentence: str
+) -> None:
+    path = bundled(daemon, qpud)
+    with zipfile.ZipFile(path) as archive:
+        manifest, job = json.loads(archive.read("manifest.json")), json.loads(archive.read("job.json"))
+    data = content if isinstance(content, bytes) else json.dumps(job | content).encode()
+    files = {name: data}
+    if name == "sequence":
+        files["job"] = json.dumps(job | {"sequence_hash": hashlib.sha256(data).hexdigest()}).encode()
+    manifest["sha256"] |= {f"{one}.json": hashlib.sha256(data).hexdigest() for one, data in files.items()}
+    rewritten(path, manifest=json.dumps(manifest).encode(), **files)
+    done = qpud("rerun", str(path))
+    assert (done.returncode, done.stderr) == (1, f"qpud: bundle {path} is not intact: {sentence}\n")
+    assert not daemon.requests("POST", "/v1/jobs")
+
+
 def test_what_is_no_archive_is_one_sentence(qpud: Shell) -> None:
     (qpud.folder / "x").write_text("PK no zip")
     assert "is no bundle: it is no intact zip archive" in qpud("rerun", "x").stderr

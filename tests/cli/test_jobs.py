@@ -292,7 +292,7 @@ def info(**changes: Any) -> Any:
         max_submit_jobs=None,
         max_jobs_per_user=None,
         max_qpu_seconds_per_day=3600.0,
-        time_limit=None,
+        time_limit=5400.0,
         allow_accounts=["chem", "ops"],
         deny_accounts=[],
         allow_groups=[],
@@ -312,7 +312,7 @@ def info(**changes: Any) -> Any:
     return plain(wire.Info(**(fields | changes)))
 
 
-LIMITS = ["MaxQPUSecondsPerDay=3600", "AllowAccounts=chem,ops"]
+LIMITS = ["MaxQPUSecondsPerDay=3600", "TimeLimit=1:30:00", "AllowAccounts=chem,ops"]
 
 
 def test_info_shows_resources_and_queues_like_sinfo(qpud: Any, daemon: Any) -> None:

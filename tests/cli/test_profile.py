@@ -37,6 +37,8 @@ def test_the_table_tells_each_job_and_the_sum(daemon: Replay, qpud: Shell) -> No
     done = qpud("profile", "7", "8")
     assert done.returncode == 0, done.stderr
     assert daemon.requests("GET", "/v1/profile")[0].query == "job=7%2C8"
+    phases = "VALIDATION(s) QUEUE(s) TRANSFER(s) SET-UP(s) SHOTS(s) CLASSICAL(s)"
+    assert " ".join(done.stdout.splitlines()[0].split()) == f"JOBID NAME RESOURCE STATE {phases}"
     assert done.stdout.splitlines()[1].split() == [
         "7",
         "scan",

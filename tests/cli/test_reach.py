@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 from pathlib import Path
@@ -95,7 +96,7 @@ def test_a_refusal_shows_the_sentence_and_its_exit_code(qpud: Any, daemon: Any, 
 
 def test_a_body_refused_before_all_of_it_is_read_shows_the_refusal(qpud: Any, tmp_path: Path) -> None:
     big = tmp_path / "big.json"
-    big.write_text("x" * 8_000_000)  # more than a socket buffers
+    big.write_text(json.dumps({"name": "x" * 8_000_000}))  # more than a socket buffers
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "early.sock"))
         listening.listen()
@@ -137,7 +138,7 @@ def test_a_wrong_command_line_is_usage(qpud: Any, args: tuple[str, ...]) -> None
     [
         (("resutl", "1"), "did you mean result?"),
         (("submit", "a.json", "--shots", "1", "--hint", "qcheavy"), "did you mean qc-heavy?"),
-        (("submit", "a.json", "--shots", "0"), "'0' is not a number of shots, 1 or more"),
+        (("submit", "a.json", "--shots", "0"), "'0' is not a whole number, 1 to 2147483647"),
         (("serve", "--dev", "--port", "99999"), "'99999' is not a port"),
         (("serve", "--dev", "--speed-up", "fast"), "'fast' is not a factor above 0"),
         (("drain", "FRESNEL"), "--reason"),

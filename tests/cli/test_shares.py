@@ -36,7 +36,7 @@ def test_shares_are_a_table(daemon: Replay, qpud: Shell) -> None:
     daemon.on("GET", "/v1/shares", an_answer(account, a_share(session="s1")))
     done = qpud("shares")
     assert [" ".join(line.split()) for line in done.stdout.splitlines()] == [
-        "RESOURCE TIER ACCOUNT USER WEIGHT ENTITLED SERVED SECONDS OWED USAGE WORK SESSION",
+        "RESOURCE TIER ACCOUNT USER WEIGHT ENTITLED SERVED SECONDS OWED(s) USAGE(s) WORK SESSION",
         "TWIN 10 chem - 3 60.0% 57.5% 120.2 -4.0 77.0 no -",
         "TWIN 10 chem ada 3 60.0% 57.5% 120.2 -4.0 - yes s1",
     ]

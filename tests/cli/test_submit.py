@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from qpud.cli import submit
 from qpud.cli.exits import Exit, Stop
 from qpud.cli.submit import variables
 
@@ -128,6 +129,44 @@ def test_a_missing_file_is_not_found_before_any_session_is_opened(qpud: Any, rea
 def test_a_binary_file_is_refused_in_one_sentence(qpud: Any, ready: Any, tmp_path: Path) -> None:
     (tmp_path / "x.bin").write_bytes(b"\xff\xfe\x00")
     assert qpud("submit", "x.bin", "--shots", "10").stderr == "qpud: file x.bin is not UTF-8 text, so no sequence\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "is not JSON, so no sequence: Expecting value: line 1 column 1 (char 0)"),
+        ("import pulser\n", "is not JSON, so no sequence: Expecting value: line 1 column 1 (char 0)"),
+        ("[1]", "is not a JSON object, so no sequence"),
+        ('"{}"', "is not a JSON object, so no sequence"),
+    ],
+)
+def test_the_file_that_is_no_json_object_is_named(
+    qpud: Any, ready: Any, sequence: str, tmp_path: Path, text: str, sentence: str
+) -> None:
+    (tmp_path / "b.json").write_text(text)
+    ended = qpud("submit", sequence, "b.json", sequence, "--shots", "10")
+    assert (ended.returncode, ended.stderr) == (1, f"qpud: file b.json {sentence}\n")
+    ended = qpud("submit", "-", "--shots", "10", stdin=text)
+    assert ended.stderr == f"qpud: standard input {sentence}\n"
+    assert not ready.asked
+
+
+def test_the_file_whose_sequence_the_daemon_refuses_is_named(
+    qpud: Any, ready: Any, sequence: str, tmp_path: Path
+) -> None:
+    (tmp_path / "b.json").write_text("{}")
+    refusal = {"detail": "job 2 of 3: the sequence has no operations", "code": "invalid"}
+    ready.on("POST", "/v1/jobs", refusal, status=422)
+    ended = qpud("submit", sequence, "b.json", sequence, "--shots", "10")
+    assert (ended.returncode, ended.stderr) == (1, "qpud: file b.json: the sequence has no operations\n")
+
+
+def test_no_more_of_a_file_is_read_than_a_daemon_could_take(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(submit, "MOST_CHARACTERS", 2 << 20)
+    with (tmp_path / "endless").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(Stop, match="has more than 2 Mi characters, so it is no sequence"):
+        submit._read(str(tmp_path / "endless"))
 
 
 @pytest.mark.parametrize("text", ["omega", "omega=fast", "{nonsense", "=3"])

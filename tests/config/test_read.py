@@ -338,10 +338,17 @@ def test_a_file_that_is_no_text_is_a_mistake_with_its_line(tmp_path: Path) -> No
         load(tmp_path / "q.conf")
 
 
-def test_a_huge_file_is_a_mistake(tmp_path: Path) -> None:
-    (tmp_path / "q.conf").write_bytes(b"#" * ((1 << 20) + 1))
-    with pytest.raises(ConfigError, match="1048577 bytes"):
+@pytest.mark.parametrize("size", [(1 << 20) + 1, 1 << 40])
+def test_a_huge_file_is_a_mistake_and_not_read_to_its_end(tmp_path: Path, size: int) -> None:
+    with (tmp_path / "q.conf").open("wb") as file:
+        file.truncate(size)  # as long, and empty on the disk
+    with pytest.raises(ConfigError, match="has more than the 1048576 bytes that a policy file may have"):
         load(tmp_path / "q.conf")
+
+
+def test_a_file_of_the_largest_size_is_read(tmp_path: Path) -> None:
+    (tmp_path / "q.conf").write_bytes(b"#" * (1 << 20))
+    assert load(tmp_path / "q.conf") == parse("")
 
 
 # -- warnings

@@ -42,7 +42,10 @@ def test_a_reload_neither_adds_nor_removes_resources() -> None:
         old, parse("[resource B]\nDriver = emulator\n[resource C]\nDriver = emulator\n")
     )
     assert policy.resources == old.resources
-    assert len(notes) == 2
+    assert notes == [
+        "[resource A] was removed: it is served until qpud is restarted.",
+        "[resource C] was added: restart qpud to serve it.",
+    ]
 
 
 def test_a_reload_makes_no_resource_the_default_that_does_not_run() -> None:

@@ -23,6 +23,10 @@ def test_a_line_is_read_whole():
         ("", "fault '' does not exist: there are preempt, lose-shots, delay, error"),
         ("preempt", "fault preempt: is no number of preemptions: 1 … 100, as in preempt:3"),
         ("preempt:0", "fault preempt:0 is no number of preemptions: 1 … 100, as in preempt:3"),
+        (
+            f"preempt:{'1'.zfill(9)}{'9' * 5000}",
+            "fault preempt:00000000199999999999 is no number of preemptions: 1 … 100, as in preempt:3",
+        ),
         ("preempt:1e3", "fault preempt:1e3 is no number of preemptions: 1 … 100, as in preempt:3"),
         ("lose-shots:95%", "fault lose-shots:95% is no part of a slice: 0 … 90%, as in lose-shots:5%"),
         ("lose-shots:nan", "fault lose-shots:nan is no part of a slice: 0 … 90%, as in lose-shots:5%"),

@@ -135,6 +135,27 @@ async def test_an_idle_batch_closes_and_a_busy_one_does_not(tmp_path: Path) -> N
         assert waiting.batch.is_open and busy.batch.id in site.book.batches
 
 
+async def test_a_job_that_is_refused_after_its_check_or_canceled_uses_its_batch_and_session(tmp_path: Path) -> None:
+    policy = a_policy(validation_wait=0.0, batch_idle_timeout=100.0, session_idle_timeout=100.0)
+    async with a_site(tmp_path, policy=policy) as site:
+        session = await site.session()
+        site.workers.bad[SEQUENCE] = "the pulse is too strong"
+        site.workers.gate.clear()
+        refused, canceled = await a_batch(site, session, JOB), await a_batch(site, session, JOB)
+        site.clock.forward(70.0)
+        await site.service.cancel_job(ALICE, str(canceled.jobs[0].id))
+        assert site.book.sessions[session.id].last_used_at == site.book.batches[canceled.batch.id].last_used_at
+        site.clock.forward(70.0)
+        site.workers.gate.set()
+        assert (await site.end(refused.jobs[0])).state is JobState.ERROR
+        site.clock.forward(70.0)
+        site.context.touch()
+        await until(lambda: canceled.batch.id not in site.book.batches)
+        await site.settle()
+        assert refused.batch.id in site.book.batches
+        assert session.id in site.book.sessions
+
+
 async def test_an_idle_batch_closes_at_its_time_without_anybody_asking(tmp_path: Path) -> None:
     async with a_site(tmp_path, policy=a_policy(batch_idle_timeout=0.2)) as site:
         batch = await a_batch(site, await site.session(), JOB)

@@ -17,6 +17,7 @@ from qpud.core.session import Session
 from qpud.core.tally import DAY_SECONDS, day_start
 from qpud.core.terms import DriverKind
 from qpud.core.verbs import JobRequest
+from qpud.scheduler import runner
 from tests.daemon.builders import (
     ALICE,
     BOB,
@@ -31,7 +32,7 @@ from tests.daemon.builders import (
     until,
     with_queue,
 )
-from tests.daemon.qpu import Qpu, QpuDriver, bits
+from tests.daemon.qpu import SPEC, Qpu, QpuDriver, bits
 from tests.drivers.builders import sequence
 
 RATE = 10.0  # shots per QPU second of the test's QPU
@@ -170,6 +171,26 @@ async def test_jobs_that_have_begun_on_another_resource_count_and_free_their_pla
         assert other.requests == []
         qpu.finish()
         await until(lambda: other.running is not None)
+        assert other.requests[0].job_id == second.id
+
+
+async def test_a_begun_job_that_the_new_device_refuses_frees_its_place_on_another_resource(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "HEARTBEAT_SECONDS", 3600.0)  # which would look by itself
+    policy, qpu, other = with_queue(a_policy("TWIN", "OTHER"), "development", max_jobs_per_user=1), Qpu(), Qpu()
+    drivers = {"TWIN": QpuDriver("TWIN", qpu), "OTHER": QpuDriver("OTHER", other)}
+    async with a_site(tmp_path, qpu, policy=policy, drivers=drivers) as site:
+        session = await site.session()
+        first = await site.submit(session, 20)
+        await site.in_flight(first)
+        second = await site.submit(session, 10, resource="OTHER", sequence=sequence(3))
+        await site.settle()
+        site.workers.bad[SEQUENCE] = "the laser is weaker today"
+        site.context.specs["TWIN"] = msgspec.structs.replace(SPEC, hash="recalibrated")
+        qpu.finish()
+        assert (await site.end(first)).reason is Reason.INVALID
+        await until(lambda: other.running is not None, 30)
         assert other.requests[0].job_id == second.id
 
 

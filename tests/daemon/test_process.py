@@ -92,6 +92,7 @@ def test_a_reload_takes_over_a_good_file_and_refuses_a_bad_one_whole(tmp_path: P
         daemon.write_policy(max_shots="many")
         refusal = client.post("/v1/reconfigure")
         assert (refusal.status_code, "MaxShots" in refusal.text) == (422, True)
+        _until_logged(daemon, "the policy file was refused, the policy in force stays")
         (tmp_path / "qpud.conf").unlink()
         assert client.post("/v1/reconfigure").status_code == 422
         assert submit(client, session, 20).status_code == 201

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from qpud.core import verbs
 from qpud.core.errors import BadRequest, Conflict, Invalid, NotFound
 from qpud.core.faults import parse
 from qpud.core.job import JobState, Reason
@@ -22,6 +23,7 @@ from qpud.core.rehearsal import Emulator, Rehearsal
 from qpud.core.resource import ResourcePolicy
 from qpud.core.session import Session
 from qpud.core.terms import DriverKind, QrmiType
+from qpud.core.verbs import JobRequest
 from qpud.drivers.base import DeviceSpec, Driver
 from qpud.drivers.emulator import EmulatorDriver
 from qpud.scheduler import monitor
@@ -146,6 +148,24 @@ async def test_a_session_with_a_seed_goes_on_counting_after_a_restart(tmp_path: 
     assert third not in first
 
 
+async def test_a_request_that_comes_twice_at_once_takes_numbers_once(tmp_path: Path):
+    async def seeds(site: Site, disturb: bool) -> list[int | None]:
+        session = await site.session(rehearsal=Rehearsal(seed=5))
+        one = [site.submit(session, 2, key=f"first {disturb}") for _ in range(3 if disturb else 1)]
+        same = [await site.end(job) for job in await asyncio.gather(*one)]
+        assert len({job.id for job in same}) == 1
+        if disturb:
+            batch = verbs.OpenBatch(jobs=(JobRequest(sequence=SEQUENCE, shots=2),) * 2)
+            batches = [site.service.open_batch(ALICE, session.id, batch, "second True") for _ in range(2)]
+            second = (await asyncio.gather(*batches))[0].jobs
+        else:
+            second = [await site.submit(session, 2) for _ in range(2)]
+        return [(await site.result(job)).seed for job in await site.ended(same[0], *second)]
+
+    async with a_site(tmp_path) as site:
+        assert await seeds(site, disturb=True) == await seeds(site, disturb=False)
+
+
 async def test_a_job_may_bring_its_own_seed(tmp_path: Path):
     async with a_site(tmp_path) as site:
         job = await site.submit(await site.session(), 2, seed=42)
@@ -211,10 +231,12 @@ def test_like_names_a_qpu_that_takes_pulsers_programs():
 
 async def test_a_second_session_of_a_slurm_job_rehearses_the_same(tmp_path: Path):
     async with a_site(tmp_path) as site:
+        first = await site.session(slurm_job_id="7", rehearsal=Rehearsal(seed=1))
         await site.session(slurm_job_id="7", rehearsal=Rehearsal(seed=1))
-        await site.session(slurm_job_id="7", rehearsal=Rehearsal(seed=1))
-        with pytest.raises(Conflict):
+        with pytest.raises(Conflict) as wrong:
             await site.session(slurm_job_id="7", rehearsal=Rehearsal(seed=2))
+    sentence = f"session {first.id} of Slurm job 7 is open with another rehearsal: close it first"
+    assert wrong.value.message == sentence
 
 
 async def test_a_rehearsal_survives_a_restart(tmp_path: Path):

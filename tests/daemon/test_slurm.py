@@ -13,8 +13,9 @@ import httpx
 import pytest
 
 from qpud.core import verbs
-from qpud.core.errors import BadRequest, Forbidden, LimitExceeded, NotFound, Unavailable
+from qpud.core.errors import BadRequest, Conflict, Forbidden, LimitExceeded, NotFound, Unavailable
 from qpud.core.identity import Identity, Proof
+from qpud.core.rehearsal import Rehearsal
 from qpud.core.session import CloseReason, Session
 from qpud.core.terms import OpenSessions, SlurmUnavailable
 from qpud.site.slurm import REMEMBERED_SECONDS, Slurm
@@ -97,6 +98,15 @@ async def test_opening_again_gives_the_same_session(tmp_path: Path, cluster: Clu
     async with a_slurm_site(tmp_path, cluster) as (site, _):
         first = await opened(site, job, HOOK, user_id=NOBODY.user_id)
         assert (await opened(site, job, share=1, queue="test")).id == first.id
+
+
+async def test_a_session_that_slurm_vouched_for_rehearses_one_thing(tmp_path: Path, cluster: Cluster) -> None:
+    job = cluster.start("sleep 300")
+    async with a_slurm_site(tmp_path, cluster) as (site, _):
+        first = await opened(site, job, rehearsal=Rehearsal(seed=1))
+        assert {(await opened(site, job, rehearsal=one)).id for one in (None, Rehearsal(seed=1))} == {first.id}
+        with pytest.raises(Conflict, match=f"session {first.id} of Slurm job {job} is open with another rehearsal"):
+            await opened(site, job, rehearsal=Rehearsal(seed=2))
 
 
 async def test_a_foreign_a_pending_an_unknown_and_an_ended_job_open_nothing(tmp_path: Path, cluster: Cluster) -> None:

@@ -640,8 +640,10 @@ async def test_a_batch_is_accepted_whole_or_not_at_all(tmp_path: Path) -> None:
         session = await site.session()
         site.workers.bad[OTHER_SEQUENCE] = "the pulse is too strong"
         asks = [JobRequest(sequence=text, shots=1) for text in (SEQUENCE, OTHER_SEQUENCE)]
-        with pytest.raises(Invalid, match="too strong"):
+        with pytest.raises(Invalid, match=r"^job 2 of 2: the pulse is too strong$"):
             await site.service.submit(ALICE, session.id, asks)
+        with pytest.raises(Invalid, match=r"^the pulse is too strong$"):
+            await site.service.submit(ALICE, session.id, asks[1:])
         assert not site.book.jobs
 
 

@@ -39,6 +39,8 @@ def test_counts_of_zero_are_left_out():
         ('{"01": -1}', "no number of shots"),
         ('{"01": "3"}', "no number of shots"),
         ('{"01": NaN}', "no number of shots"),
+        (f'{{"01": {"9" * 4300}, "10": {"9" * 4300}}}', "999 of 01, which is no number of shots"),
+        (f"{{'01': -0x{'f' * 9000}}}", "not JSON"),
         ('{"01": 1, "011": 1}', "different lengths"),
         ('{"01": 11}', "11 shots where 10"),
     ],

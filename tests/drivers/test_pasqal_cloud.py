@@ -212,6 +212,14 @@ async def test_the_expiry_of_a_jwt_counts_where_the_answer_tells_none():
     assert cloud_login._life("a.b.c", now) == cloud_login.MOST_SECONDS
 
 
+@pytest.mark.parametrize("life", [10**400, "1e999", -1, [3600], {}, "soon", None], ids=lambda life: str(life)[:9])
+async def test_a_life_of_a_token_that_can_be_none_is_as_good_as_none(life: Any):
+    async with rig() as (stub, driver):
+        stub.expires_in = life
+        assert (await driver.health()).state is HealthState.UP
+        assert len(stub.forms) == 1
+
+
 async def test_refused_credentials_are_named_and_not_sent_again_at_once(caplog):
     caplog.set_level(logging.DEBUG)
     async with rig() as (stub, driver):

@@ -322,6 +322,13 @@ async def test_the_spec_may_be_an_object_or_text_and_has_one_hash(form):
     assert (again.hash, again.name, again.max_runs) == (reference.hash, "FRESNEL", 2000)
 
 
+@pytest.mark.parametrize("most", [10**400, 2**31, "2000", None], ids=lambda most: str(most)[:9])
+async def test_a_max_runs_beyond_what_a_job_may_have_limits_nothing(most):
+    async with rig() as (stub, driver):
+        stub.specs = {**SPECS, "max_runs": most}
+        assert (await driver.spec()).max_runs is None
+
+
 async def test_without_a_spec_the_qpu_is_unreachable_in_a_sentence():
     async with rig() as (stub, driver):
         stub.specs = "<html>"

@@ -118,6 +118,54 @@ def test_another_python_gets_one_sentence_that_names_the_needed_one(tmp_path: Pa
     assert f"needs Python 3.99, this is {here}" in done.stderr
 
 
+def on_path(tmp_path: Path, pyz: Path, *folders: str) -> subprocess.CompletedProcess[str]:
+    """Start it with only these folders on PATH."""
+    path = ":".join(str(tmp_path / folder) for folder in folders)
+    env = {"PATH": path, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    return subprocess.run([pyz, "version"], env=env, capture_output=True, text=True, timeout=60)
+
+
+def link(place: Path, target: Path) -> None:
+    place.parent.mkdir(exist_ok=True)
+    place.symlink_to(target)
+
+
+def shim(place: Path, script: str) -> None:
+    place.parent.mkdir(exist_ok=True)
+    place.write_text(f"#!/bin/sh\n{script}\n")
+    place.chmod(0o755)
+
+
+HERE = f"python3.{sys.version_info.minor}"
+REAL = Path(sys.executable).resolve()
+NOT_FOUND = f"echo 'pyenv: {HERE}: command not found' >&2; exit 127"
+
+
+def test_a_shim_that_does_not_run_is_passed_over(tmp_path: Path, pyz: Path):
+    shim(tmp_path / "shims" / HERE, NOT_FOUND)
+    link(tmp_path / "bin" / HERE, REAL)
+    done = on_path(tmp_path, pyz, "shims", "bin")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_without_a_python_of_that_name_that_runs_python3_is_asked(tmp_path: Path, pyz: Path):
+    shim(tmp_path / "shims" / HERE, NOT_FOUND)
+    link(tmp_path / "bin" / "python3", REAL)
+    done = on_path(tmp_path, pyz, "shims", "bin")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_shim_that_runs_is_asked_for_its_python_once_and_a_real_one_goes_first(tmp_path: Path, pyz: Path):
+    shim(tmp_path / "shims" / HERE, f'echo asked >>{tmp_path}/log; exec {REAL} "$@"')
+    done = on_path(tmp_path, pyz, "shims")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "log").read_text() == "asked\n"
+    link(tmp_path / "bin" / HERE, REAL)
+    done = on_path(tmp_path, pyz, "shims", "bin")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "log").read_text() == "asked\n"
+
+
 @pytest.mark.parametrize("python", ["python2.7", "python3.6", "python3.9", "python3.12", "python3.13"])
 def test_a_real_other_python_gets_that_sentence_where_there_is_one(tmp_path: Path, pyz: Path, python: str):
     known = [Path("/usr/bin") / python, *Path.home().glob(f".pyenv/versions/*/bin/{python}")]

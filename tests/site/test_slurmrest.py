@@ -74,6 +74,8 @@ def test_errors_are_told_apart() -> None:
     with pytest.raises(SlurmAway, match="Unable to contact"):
         _job_in({"jobs": [], "errors": [{"error_number": 1800, "error": "Unable to contact slurm controller"}]}, 1)
     with pytest.raises(SlurmAway, match="unknown shape"):
+        _job_in({"jobs": [a_job(start_time=10**400)]}, 1)
+    with pytest.raises(SlurmAway, match="unknown shape"):
         _job_in({"jobs": [{"job_id": 1}], "errors": []}, 1)
 
 

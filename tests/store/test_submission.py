@@ -1,6 +1,9 @@
 import asyncio
+import dataclasses
+from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from qpud.core.errors import Forbidden
@@ -16,6 +19,13 @@ def a_submission(*ids: int, session_id: str = "s1", text: str = "text") -> Submi
     return Submission(session_id=session_id, texts={f"hash of {text}": text}, news=news)
 
 
+def counted(*ids: int, session_id: str = "s1") -> Submission:
+    """A submission in a session that gives its n-th job the seed 100 + n."""
+    plain = a_submission(*ids, session_id=session_id)
+    news = [msgspec.structs.replace(new, seed=None) for new in plain.news]
+    return dataclasses.replace(plain, news=news, seed_by_number=lambda number: 100 + number)
+
+
 async def test_submissions_that_arrive_together_are_all_stored(tmp_path: Path) -> None:
     async with a_store(tmp_path) as store:
         hold, go = blocker()
@@ -29,6 +39,23 @@ async def test_submissions_that_arrive_together_are_all_stored(tmp_path: Path) -
         await asyncio.gather(first, *rest)
     assert stored(tmp_path) == list(range(1, 81))
     assert stored(tmp_path, "SELECT text FROM sequences ORDER BY text") == ["0", "1", "2"]
+
+
+async def test_jobs_without_a_seed_get_it_by_their_number_in_the_session_also_if_they_arrive_together(
+    tmp_path: Path,
+) -> None:
+    async with a_store(tmp_path) as store:
+        hold, go = blocker()
+        for session_id in ("s1", "s2"):
+            await store.write(partial(sessions.insert, session=a_session(id=session_id)))
+        await store.write(counted(1))
+        first = asyncio.create_task(store.write(hold))
+        operations = (counted(2, 3), counted(4, session_id="s2"), a_submission(5), counted(6))
+        rest = [asyncio.create_task(store.write(operation)) for operation in operations]
+        await asyncio.sleep(0)
+        go.set()
+        await asyncio.gather(first, *rest)
+    assert stored(tmp_path, "SELECT seed FROM jobs ORDER BY id") == [100, 101, 102, 100, 5, 103]
 
 
 async def test_a_session_that_has_ended_gets_no_job_and_hurts_no_other(tmp_path: Path) -> None:
