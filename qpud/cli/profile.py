@@ -135,7 +135,7 @@ def _named(what: str, pid: int, tid: int, name: str) -> dict[str, Any]:
 
 
 def _events(spans: list[dict[str, Any]], place: dict[int, int]) -> Iterator[dict[str, Any]]:
-    """Complete events. Perfetto drops one that begins before its predecessor ends, if only by a rounded microsecond."""
+    """Complete events. Perfetto drops one that begins before its predecessor ends, if by a rounded microsecond."""
     free: dict[tuple[int, int], int] = {}  # process and thread → when its last event ended
     for span in sorted(spans, key=lambda one: float(one["start"])):
         job = span["job"]
