@@ -133,9 +133,12 @@ def script_sentence(visit: Visit) -> str:
 def _with_settings(visit: Visit, settings: userfile.Settings, mode: str) -> str:
     given = _given_to_scripts(visit, settings)
     target = f"{visit.resource or visit.choice.name or 'the default resource'} ({visit.choice.named_by})"
+    silent = given.url.rstrip("/") in visit.silent
+    if given.named_by == "QPUD_URL" and silent:
+        return f"python script.py stops, because the daemon at {given.url} (QPUD_URL) does not answer."
     if given.named_by == "QPUD_URL" and not given.has_token:
         return f"python script.py is refused by the daemon at {given.url}: QPUD_URL is set, but no token."
-    if not (why := _why_local(given, visit)):
+    if not (why := _why_local(given, silent)):
         return f"python script.py uses {target} of the daemon at {given.url} ({given.named_by})."
     run = f"\nqpud run -- python script.py uses {target}." if visit.info else ""
     if promise := _promise(settings, mode):
@@ -164,11 +167,10 @@ def _promise(settings: userfile.Settings, mode: str) -> str:
     return f"{choice.named_by} asks for {choice.name}" if by_environment and not stands_for_any else ""
 
 
-def _why_local(given: Given, visit: Visit) -> str:
+def _why_local(given: Given, silent: bool) -> str:
     """Why a shim would emulate; empty if it would not."""
     if not given.url:
         return "neither QPUD_URL nor url in the user's file names a daemon"
     if not given.has_token:
         return f"{given.named_by} names {given.url}, but no token"
-    away = given.named_by != "QPUD_URL" and not visit.has_reached
-    return f"the daemon at {given.url} ({given.named_by}) does not answer" if away else ""
+    return f"the daemon at {given.url} ({given.named_by}) does not answer" if silent else ""

@@ -22,7 +22,7 @@ from qpud.cli.serve import Verbs
 from qpud.cli.submit import add_session_options, open_session, session_terms
 from qpud.cli.tables import clock, fields
 
-HIDDEN = "<token>"
+HIDDEN = "HIDDEN"  # a word that stays itself inside of a URL
 EPILOG = """\
 With --shell or --json it opens a session, which stays open until `qpud sessions --close ID`, until it has not been
 used for SessionIdleTimeout, or until it expires; the times are said on standard error. With QPUD_TOKEN or

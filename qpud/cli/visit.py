@@ -44,7 +44,7 @@ class Visit:
         self._job: dict[str, Any] | None = None
         self._spec: dict[str, Any] = {}
         self.token = ""  # of the session that is used
-        self.has_reached = False
+        self.silent: set[str] = set()  # URLs at which nobody answered
         self.choice = Choice((), "the daemon's default")
         self.info: dict[str, Any] = {}
         self.resource = ""
@@ -76,8 +76,8 @@ class Visit:
         by_file = not (args.socket or args.url or environ.get("QPUD_SOCKET") or environ.get("QPUD_URL"))
         token = session_token(environ) or (token_of_user(environ, args.qpu) if by_file else None)
         self._client = Client(where, token)
-        self.client.get("/healthz")
-        self.has_reached = True
+        with self._noting_silence(where):
+            self.client.get("/healthz")
         return f"answers at {self.client.place}"
 
     def be_known(self) -> str:
@@ -112,12 +112,23 @@ class Visit:
     def knock_on_url(self) -> str:
         """SDKs speak TCP: the address answers, and takes the token."""
         url = self._environ.get("QPUD_URL") or url_of(self.client, self.info)
-        knocking = Client([Place(None, url, "what SDKs are given")], self.token)
+        where = [Place(None, url, "what SDKs are given")]
+        knocking = Client(where, self.token)
         try:
-            knocking.get("/v1/info")
+            with self._noting_silence(where):
+                knocking.get("/v1/info")
         finally:
             knocking.close()
         return f"{url} answers, and accepts the session's token"
+
+    @contextmanager
+    def _noting_silence(self, where: list[Place]) -> Iterator[None]:
+        try:
+            yield
+        except Stop as stop:
+            if stop.code is Exit.NO_DAEMON:
+                self.silent.update(one.url.rstrip("/") for one in where if one.url)
+            raise
 
     def read_specs(self) -> str:
         """The device as it is now."""

@@ -72,6 +72,18 @@ def test_a_script_without_a_token_is_refused(qpud: Any, ready: Any) -> None:
     assert said == f"python script.py is refused by the daemon at {ready.url}: QPUD_URL is set, but no token."
 
 
+@pytest.mark.parametrize("has_socket", [True, False])
+@pytest.mark.parametrize("token", [{"QPUD_TOKEN": "tok-9"}, {}])
+def test_a_script_stops_where_the_daemon_of_its_environment_is_gone(
+    qpud: Any, ready: Any, token: dict[str, str], has_socket: bool
+) -> None:
+    """The command line may have a socket besides; the shims speak TCP."""
+    if not has_socket:
+        del qpud.env["QPUD_SOCKET"]
+    said = qpud("doctor", QPUD_URL="http://127.0.0.1:9", **token).stdout.splitlines()[0]
+    assert said == "python script.py stops, because the daemon at http://127.0.0.1:9 (QPUD_URL) does not answer."
+
+
 @pytest.mark.parametrize(
     ("further", "why"),
     [

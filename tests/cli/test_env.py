@@ -48,6 +48,7 @@ def test_without_being_asked_it_shows_no_token_and_opens_nothing(qpud: Any, read
     ended = qpud("env", "--qpu=EMU_MPS", QPUD_TOKEN="tok-8")
     assert f"QPUD_URL {ready.url}".split() in [line.split() for line in ended.stdout.splitlines()]
     assert "tok-8" not in ended.stdout + ended.stderr
+    assert "://qpud:HIDDEN@" in ended.stdout
     assert not ready.requests("POST", "/v1/sessions")
 
 

@@ -26,6 +26,9 @@ SWELL = [(0, 0.0), (0.2, 7.0), (0.75, 9.0), (0.75, 4.0), (1.0, 0.0)]
 SWEEP = [(0, -9.0), (0.3, -4.0), (0.8, 6.0), (1.0, 6.0)]
 TURN = [(0, 0.0), (0.4, 3.5), (0.7, 1.0), (1.0, 1.0)]
 JUMP = [(0, 0.4), (0.5, 0.4), (0.5, 2.3), (1.0, 2.3)]
+BETWEEN_TICKS = [
+    [*series[:-1], (1.01, series[-1][1])] for series in (SWELL, SWEEP, TURN)
+]  # AnalogDevice counts in 4 ns
 WEIGHTS = ["1.00000000", "0.00000000", "0.40000000"]
 
 
@@ -63,6 +66,7 @@ def distance(one: dict[str, float], other: dict[str, float]) -> float:
         (ahs(TRIANGLE, SWELL, SWEEP), "MockDevice", 70),
         (ahs(TRIANGLE, SWELL, SWEEP, TURN), "MockDevice", 70),
         (ahs(TRIANGLE, SWELL, SWEEP, TURN), "AnalogDevice", 60),
+        (ahs(TRIANGLE, *BETWEEN_TICKS), "AnalogDevice", 60),
         (ahs(TRIANGLE, SWELL, SWEEP, JUMP), "MockDevice", 70),
         (ahs(TRIANGLE, SWELL, SWEEP, JUMP), "DigitalAnalogDevice", 70),
         (ahs(TRIANGLE, SWELL, SWEEP, TURN, localDetuning=local([(0, 0.0), (0.5, -8.0), (1, -3.0)])), "MockDevice", 70),
