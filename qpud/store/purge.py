@@ -24,6 +24,8 @@ MOST_ROWS = 200
 MOST_FOUND = 10_000
 """Of what one long SELECT looks for."""
 
+# a QPU tells when a job ended: its clock may be far behind ours
+_ENDED = "max(submitted_at, ended_at) <= ?1"
 _IN_FLIGHT = "SELECT job_id FROM slices WHERE state IN ('INTENT', 'RUNNING', 'UNKNOWN')"
 _PROMISED = "SELECT job_id FROM releases WHERE settled_at IS NULL"
 _OPEN_BATCH = "SELECT 1 FROM batches b WHERE b.id = jobs.batch_id AND (b.closed_at IS NULL OR b.closed_at > ?1)"
@@ -32,7 +34,7 @@ _COUNTED = "SELECT 1 FROM sessions s WHERE s.id = jobs.session_id AND s.closed_a
 # the next daemon counts on from the largest ids, and gives none a second time
 _LAST = "SELECT max(id) FROM jobs UNION SELECT job_id FROM slices WHERE id = (SELECT max(id) FROM slices)"
 _GOES = (
-    f"(state IN ('DONE', 'CANCELED', 'ERROR') AND ended_at <= ?1 AND NOT EXISTS ({_OPEN_BATCH})"
+    f"(state IN ('DONE', 'CANCELED', 'ERROR') AND {_ENDED} AND NOT EXISTS ({_OPEN_BATCH})"
     f" AND NOT EXISTS ({_COUNTED}) AND id NOT IN ({_PROMISED}) AND id NOT IN ({_IN_FLIGHT}) AND id NOT IN ({_LAST}))"
 )
 _PAGE = (

@@ -21,7 +21,7 @@ from qpud.store.writer import Transaction
 from tests.store.builders import a_job, a_session, a_slice, a_store, stored
 
 BEFORE = 100.0
-OLD = {"state": JobState.DONE, "shots_done": 10, "ended_at": 50.0}
+OLD = {"submitted_at": 1.0, "state": JobState.DONE, "shots_done": 10, "ended_at": 50.0}
 
 
 def an_old_job(job_id: int, **changes: Any) -> Job:
@@ -99,6 +99,13 @@ async def test_a_job_that_ended_exactly_then_goes_and_a_moment_later_stays(tmp_p
         await store.write(storing(an_old_job(1, ended_at=100.0), an_old_job(2, ended_at=100.001), an_old_job(3)))
         await sweep_jobs(store)
     assert rows_of(tmp_path)["jobs"] == [2, 3]  # 3 is the last: its number must not be given again
+
+
+async def test_a_job_of_a_qpu_whose_clock_is_behind_is_as_old_as_its_submission(tmp_path: Path) -> None:
+    async with a_store(tmp_path) as store:
+        await store.write(storing(an_old_job(1, submitted_at=99.0), an_old_job(2, submitted_at=101.0), an_old_job(3)))
+        await sweep_jobs(store)
+    assert rows_of(tmp_path)["jobs"] == [2, 3]
 
 
 @pytest.mark.parametrize("state", [JobState.PENDING, JobState.RUNNING])
