@@ -10,6 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from qpud.core.verbs import JobRequest, OpenBatch
 from qpud.daemon import _recall_usage
 from qpud.service import purge as service_purge
 from qpud.service.purge import EVERY_SECONDS, RETRY_SECONDS
-from qpud.store import ledger, purge
+from qpud.store import ledger, purge, releases
 from tests.daemon.builders import ALICE, BOB, DONE, ROOT, SEQUENCE, Clock, Site, a_life, a_policy, a_site, until
 from tests.daemon.qpu import Qpu
 from tests.store.builders import stored
@@ -245,6 +246,22 @@ async def test_an_open_batch_keeps_its_jobs_and_its_sequence(tmp_path: Path) -> 
         assert (gone["batches"], gone["sequences"]) == (1, 1)
         with pytest.raises(NotFound, match=f"batch {batch.batch.id} does not exist"):
             await site.service.get_batch(ALICE, batch.batch.id)
+
+
+async def test_a_job_that_a_held_slurm_job_waits_for_stays_until_that_is_released(tmp_path: Path) -> None:
+    """Stored as by a submission with then_release; this site has no Slurm that could settle it."""
+    async with a_keeping_site(tmp_path, a_keeping_policy()) as site:
+        store, job = site.context.store, await site.submit(await site.session())
+        promise = partial(releases.submit, submission=lambda _: None, user_id=ALICE.user_id, promises={4242: [job.id]})
+        await store.write(promise)
+        await aged(site, job)
+        await site.purge.sweep()
+        assert await releases.endings(store, 4242) == {"DONE": 1}
+        await store.write(partial(releases.settle, number=4242, at=site.clock(), outcome="released"))
+        assert (await site.purge.sweep())["jobs"] == 1
+        site.clock.forward(91 * DAY)
+        await aged(site)
+        assert (await site.purge.sweep())["releases"] == 1
 
 
 async def test_a_key_whose_jobs_are_purged_is_new_again(tmp_path: Path) -> None:
