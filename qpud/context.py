@@ -79,6 +79,7 @@ class Context:
         redate: Tells the calendar that reservations changed.
         reshow: Tells what shows resources in Slurm that one of them changed.
         expect: Tells the sweep that a session was opened, whose Slurm job will end.
+        retain: Tells the purge that the policy may have changed.
         promise: Tells the releases that a held Slurm job waits for the ends of jobs: its number, its user, their ids.
         slurm: Asks Slurm about its jobs; None without SlurmLookup.
         slurm_control: Acts on Slurm; None without SlurmControl.
@@ -110,6 +111,7 @@ class Context:
     redate: Callable[[], None] = lambda: None
     reshow: Callable[[], None] = lambda: None
     expect: Callable[[], None] = lambda: None
+    retain: Callable[[], None] = lambda: None
     promise: Callable[[int, int, Sequence[int]], None] = lambda _number, _user_id, _jobs: None
     slurm: Slurm | None = None
     slurm_control: SlurmControl | None = None

@@ -45,6 +45,7 @@ from qpud.drivers.workers import Workers
 from qpud.scheduler import Scheduler
 from qpud.service import Service
 from qpud.service.calendar import Calendar
+from qpud.service.purge import Purge
 from qpud.service.reaper import Reaper
 from qpud.service.releases import Releases
 from qpud.service.slurmcomments import SlurmComments
@@ -140,6 +141,7 @@ def _chores(context: Context, service: Service) -> dict[str, Coroutine[Any, Any,
         "calendar": Calendar(context, service).run(),
         "sweep": Sweep(context, service).run(),
         "releases": Releases(context, service).run(),
+        "purge": Purge(context, service).run(),
         "slurm-show": SlurmShow(context).run(),
         "slurm-comments": SlurmComments(context).run(),
     }

@@ -39,7 +39,7 @@ from qpud.api.route import Dialect, Route
 from qpud.api.wire_terms import Tags, instant
 from qpud.core import verbs
 from qpud.core.backend_config import shots_of
-from qpud.core.errors import Invalid, QpudError
+from qpud.core.errors import Invalid, NotFound, QpudError
 from qpud.core.identity import Identity
 from qpud.core.job import TERMINAL, Job, JobState
 from qpud.core.verbs import JobRequest
@@ -225,6 +225,8 @@ async def rebatch(parts: Parts, request: Request) -> Response:
         raise Invalid(f"no job of batch {view.batch.id} fits the filter: there is nothing to submit again")
     texts = await parts.service.sequence_texts([view.batch.sequence_hash or "", *(job.sequence_hash for job in jobs)])
     variables, _ = await parts.service.job_details(jobs)
+    if gone := [job for job in jobs if job.sequence_hash not in texts]:  # purged since they were selected
+        raise NotFound(f"job {gone[0].uid} does not exist")
     wanted = verbs.OpenBatch(
         jobs=tuple(
             JobRequest(sequence=texts[job.sequence_hash], shots=job.shots, variables=variables.get(job.id, {}))

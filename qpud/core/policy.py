@@ -143,6 +143,15 @@ class DaemonPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         float,
         Key("An open batch without requests or jobs closes after this", unit=Unit.SECONDS, above=0, unlimited=True),
     ] = 900.0
+    purge_job_after: Annotated[
+        float,
+        Key(
+            "A job, its result and its logs are deleted this long after its end; UNLIMITED: never",
+            unit=Unit.SECONDS,
+            at_least=3600,
+            unlimited=True,
+        ),
+    ] = UNLIMITED_SECONDS
     max_body_size: Annotated[
         int, Key("Largest request body, after decompression", unit=Unit.BYTES, at_least=1 << 10, at_most=1 << 30)
     ] = 1 << 20

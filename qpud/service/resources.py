@@ -223,6 +223,7 @@ class ResourceVerbs(Verbs):
             self._context.wake(name)
         self._context.touch()
         self._context.reshow()
+        self._context.retain()
 
     def _set_drained(self, name: str, reason: str | None, *, is_down: bool) -> None:
         flight = self._context.book.flights[name]

@@ -10,6 +10,7 @@ import hashlib
 import random
 import secrets
 from collections import OrderedDict
+from collections.abc import Collection
 from contextlib import AsyncExitStack, ExitStack
 from functools import partial
 
@@ -137,6 +138,15 @@ class SubmitVerbs(HeldVerbs):
         """The jobs of an earlier submission with this key by the same user, as they are now; maybe none."""
         stored = await queries.jobs_of_key(self._context.store, who.user_id, key)
         return [self._as_seen(self._context.book.jobs.get(job.id, job)) for job in stored]
+
+    def doubt_texts(self, hashes: Collection[str]) -> None:
+        """Send the texts of these sequences along again: they are about to be purged from the store.
+
+        A submission that did not send one stands in the writer's queue before whatever the caller queues now.
+        """
+        for text, known in list(self._sequences.items()):
+            if known.program.sequence_hash in hashes:
+                self._sequences[text] = _Known(known.facts, known.program, False)
 
     # -- who and whether
     async def _session_for(self, who: Identity, ref: str | None) -> Session:

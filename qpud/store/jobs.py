@@ -53,17 +53,19 @@ def insert_sequences(connection: sqlite3.Connection, texts: Sequence[tuple[str, 
 
 
 def find_key(connection: sqlite3.Connection, user_id: int, key: str) -> tuple[int, int, bytes] | None:
-    """First job, number of jobs and body hash of an earlier submission with this key."""
+    """First job, number of jobs and body hash of an earlier submission with this key, unless all its jobs are gone."""
     row: tuple[int, int, bytes] | None = connection.execute(
-        "SELECT first_job, jobs, body_hash FROM keys WHERE user_id = ? AND key = ?", (user_id, key)
+        "SELECT first_job, jobs, body_hash FROM keys WHERE user_id = ? AND key = ?"
+        " AND EXISTS (SELECT 1 FROM jobs WHERE id >= first_job AND id < first_job + keys.jobs)",
+        (user_id, key),
     ).fetchone()
     return row
 
 
 def insert_key(connection: sqlite3.Connection, user_id: int, key: str, jobs: list[Job], body_hash: bytes) -> None:
-    """Remember which jobs a key made."""
+    """Remember which jobs a key made; what it made before is gone, or `find_key` had found it."""
     connection.execute(
-        "INSERT INTO keys (user_id, key, first_job, jobs, body_hash) VALUES (?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO keys (user_id, key, first_job, jobs, body_hash) VALUES (?, ?, ?, ?, ?)",
         (user_id, key, jobs[0].id, len(jobs), body_hash),
     )
 

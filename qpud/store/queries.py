@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
+from qpud.core.errors import NotFound
 from qpud.core.job import Job
 from qpud.core.session import Session
 from qpud.core.verbs import JobFilter, LogLine, SessionFilter, SliceView
 from qpud.store.jobs import sum_counts
-from qpud.store.rows import JOB_COLUMNS, SESSION_COLUMNS, job_from, session_from
+from qpud.store.rows import JOB_COLUMNS, SESSION_COLUMNS, Row, job_from, session_from
 from qpud.store.store import Store
 
 _ESCAPED = str.maketrans({"%": r"\%", "_": r"\_", "\\": r"\\"})
@@ -65,11 +67,11 @@ def _job_filter(which: JobFilter) -> tuple[str, tuple[Any, ...]]:
 
 
 async def texts(store: Store, job_id: int) -> JobTexts:
-    """What is stored of a job besides its Job; the job must exist."""
-    (row,) = await store.rows(
+    """What is stored of a job besides its Job. Raises: NotFound: It was purged just now."""
+    rows = await store.rows(
         "SELECT variables, tags, seed, counts, message, provenance, qpu_seconds FROM jobs WHERE id = ?", (job_id,)
     )
-    variables, tags, seed, counts, message, provenance, qpu_seconds = row
+    variables, tags, seed, counts, message, provenance, qpu_seconds = _only(rows, job_id)
     return JobTexts(
         variables=json.loads(variables) if variables else {},
         tags=tuple(json.loads(tags)) if tags else (),
@@ -79,6 +81,12 @@ async def texts(store: Store, job_id: int) -> JobTexts:
         provenance=json.loads(provenance) if provenance else {},
         qpu_seconds=qpu_seconds,
     )
+
+
+def _only(rows: Sequence[Row], job_id: int) -> Row:
+    if not rows:
+        raise NotFound(f"job {job_id} does not exist")
+    return rows[0]
 
 
 _RESULT = "SELECT result FROM slices WHERE job_id = ?1 AND result IS NOT NULL ORDER BY number DESC LIMIT 1"
@@ -99,12 +107,13 @@ async def final_counts(store: Store, job_id: int) -> str | None:
 
 
 async def program(store: Store, job_id: int) -> tuple[str, dict[str, Any], int]:
-    """Sequence text, variables and seed of a job; the job must exist."""
-    (row,) = await store.rows(
+    """Sequence text, variables and seed of a job. Raises: NotFound: It was purged just now."""
+    rows = await store.rows(
         "SELECT s.text, j.variables, j.seed FROM jobs j JOIN sequences s ON s.hash = j.sequence_hash WHERE j.id = ?",
         (job_id,),
     )
-    return row[0], json.loads(row[1]) if row[1] else {}, row[2]
+    text, variables, seed = _only(rows, job_id)
+    return text, json.loads(variables) if variables else {}, seed
 
 
 async def counts_so_far(store: Store, job_id: int) -> dict[str, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +12,7 @@ import aiosqlite
 import msgspec
 
 from qpud.core.batch import Batch
+from qpud.core.errors import Unavailable
 from qpud.core.job import Job
 from qpud.core.reservations import Reservation
 from qpud.core.session import Session
@@ -65,13 +68,17 @@ class Store:
     """SQLite behind three doors. Use `await Store.open(...)`.
 
     `write` takes whole operations to the one writer; `rows` reads committed data and never waits for the writer;
-    `long_rows` does so in a thread of its own, so that nobody else waits for a year's accounting.
+    `long_rows` does so in a thread of its own, so that nobody else waits for a year's accounting. `aside` is for the
+    daemon's own chores, for which no report should wait either.
     """
 
-    def __init__(self, writer: Writer, reader: aiosqlite.Connection, reporter: aiosqlite.Connection) -> None:
+    def __init__(
+        self, writer: Writer, reader: aiosqlite.Connection, reporter: aiosqlite.Connection, address: str
+    ) -> None:
         self._writer = writer
         self._reader = reader
         self._reporter = reporter
+        self._address = address
 
     @classmethod
     async def open(cls, path: Path, on_commit: Callable[[int, float], None] = lambda _number, _seconds: None) -> Store:
@@ -81,10 +88,9 @@ class Store:
             Unavailable: SQLite is too old, or the database is newer than this qpud.
         """
         writer = Writer(path, on_commit)
-        reader, reporter = [
-            await aiosqlite.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None) for _ in range(2)
-        ]
-        return cls(writer, reader, reporter)
+        address = f"file:{path}?mode=ro"
+        reader, reporter = [await aiosqlite.connect(address, uri=True, isolation_level=None) for _ in range(2)]
+        return cls(writer, reader, reporter, address)
 
     async def close(self) -> None:
         """Commit what is queued and close all doors."""
@@ -108,6 +114,22 @@ class Store:
     async def long_rows(self, statement: str, parameters: tuple[Any, ...] = ()) -> list[Row]:
         """All rows of a SELECT that may take seconds; one at a time."""
         return list(await self._reporter.execute_fetchall(statement, parameters))
+
+    async def aside(self, statement: str, parameters: tuple[Any, ...] = ()) -> list[Row]:
+        """All rows of a SELECT that may take a minute, over a connection of its own; who stops waiting interrupts it.
+
+        Raises:
+            Unavailable: The database cannot be read, or there is no room for what SQLite notes meanwhile.
+        """
+        try:
+            async with aiosqlite.connect(self._address, uri=True, isolation_level=None) as reader:
+                try:
+                    return list(await reader.execute_fetchall(statement, parameters))
+                except asyncio.CancelledError:
+                    await reader.interrupt()
+                    raise
+        except sqlite3.Error as error:
+            raise Unavailable(f"the database cannot be read now ({error})") from error
 
     async def load(self) -> Snapshot:
         """Read everything unfinished."""

@@ -88,6 +88,7 @@ class Metrics:
         where = ("resource", "queue")
         self._submitted = self._counter("jobs_submitted", "Jobs accepted.", *where)
         self._ended = self._counter("jobs_ended", "Jobs that ended, by final state.", *where, "state")
+        self._purged = self._counter("jobs_purged", "Ended jobs deleted because of PurgeJobAfter.")
         self._depth = self._gauge("jobs_unfinished", "Jobs that have not ended, by state.", *where, "state")
         self._waits = self._histogram(
             "job_wait_seconds", "Time from submission to the first slice.", WAIT_BUCKETS, *where
@@ -185,6 +186,10 @@ class Metrics:
     def job_ended(self, resource: str, queue: str, state: str) -> None:
         """Count a job that became DONE, CANCELED or ERROR."""
         self._ended.labels(resource, queue, state).inc()
+
+    def jobs_purged(self, number: int) -> None:
+        """Count jobs that were deleted because they ended long ago."""
+        self._purged.inc(number)
 
     def slice_ended(
         self, resource: str, queue: str, state: str, shots: int, qpu_seconds: float, setup_seconds: float

@@ -187,3 +187,17 @@ async def test_what_a_payload_gave_is_a_json_text_if_it_is_no_json(
     assert (await ada.get(link)).json() == given
     assert (await ada.get(f"{V1}/batches/{data['id']}/full_results")).json()["data"] == {one: given}
     assert (await ada.get(f"{V1}/cudaq/job/{data['id']}")).json()["data"]["result"] is None
+
+
+async def test_jobs_that_are_purged_while_they_are_selected_are_not_submitted_again(
+    desk: Desk, ada: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = (await ada.post(f"{V1}/batches", json=batch())).json()["data"]
+
+    async def gone(_hashes: list[str]) -> dict[str, str]:
+        return {}
+
+    monkeypatch.setattr(desk.service, "sequence_texts", gone)
+    reply = await ada.post(f"{V1}/batches/{data['id']}/rebatch")
+    assert reply.status_code == 404
+    assert "does not exist" in reply.text

@@ -32,6 +32,7 @@ from qpud.drivers.workers import Verdict
 from qpud.scheduler import Scheduler
 from qpud.service import Service
 from qpud.service.calendar import Calendar
+from qpud.service.purge import Purge
 from qpud.service.reaper import Reaper
 from qpud.service.releases import Releases
 from qpud.service.slurmcomments import SlurmComments
@@ -117,6 +118,7 @@ class Site:
         self.calendar = Calendar(context, self.service)
         self.sweep = Sweep(context, self.service)
         self.releases = Releases(context, self.service, first_pause=0.2)
+        self.purge = Purge(context, self.service)
         self.show = SlurmShow(context)
         self.comments = SlurmComments(context)
         self.root: asyncio.Task[None] | None = None
@@ -136,6 +138,7 @@ class Site:
             root.create_task(self.calendar.run())
             root.create_task(self.sweep.run())
             root.create_task(self.releases.run())
+            root.create_task(self.purge.run())
             root.create_task(self.show.run())
             root.create_task(self.comments.run())
 
