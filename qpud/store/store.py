@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +28,7 @@ from qpud.store.rows import (
     session_from,
     slice_from,
 )
+from qpud.store.trouble import of_reading
 from qpud.store.writer import Operation, Writer
 
 T = TypeVar("T")
@@ -78,7 +80,7 @@ class Store:
         """Open the database, creating and migrating it if need be.
 
         Raises:
-            Unavailable: SQLite is too old, or the database is newer than this qpud.
+            Unavailable: SQLite is too old, the database is newer than this qpud, damaged, or not to be written.
         """
         writer = Writer(path, on_commit)
         reader, reporter = [
@@ -103,11 +105,11 @@ class Store:
 
     async def rows(self, statement: str, parameters: tuple[Any, ...] = ()) -> list[Row]:
         """All rows of a SELECT, in one hop to the reader's thread."""
-        return list(await self._reader.execute_fetchall(statement, parameters))
+        return await _rows(self._reader, statement, parameters)
 
     async def long_rows(self, statement: str, parameters: tuple[Any, ...] = ()) -> list[Row]:
         """All rows of a SELECT that may take seconds; one at a time."""
-        return list(await self._reporter.execute_fetchall(statement, parameters))
+        return await _rows(self._reporter, statement, parameters)
 
     async def load(self) -> Snapshot:
         """Read everything unfinished."""
@@ -181,3 +183,11 @@ class Store:
             f"SELECT {SLICE_COLUMNS} FROM slices WHERE state IN ('INTENT', 'RUNNING', 'UNKNOWN')"  # noqa: S608  constants
         )
         return [slice_from(row) for row in rows]
+
+
+async def _rows(connection: aiosqlite.Connection, statement: str, parameters: tuple[Any, ...]) -> list[Row]:
+    """Raises: Unavailable: the database is damaged, or cannot be read now."""
+    try:
+        return list(await connection.execute_fetchall(statement, parameters))
+    except sqlite3.Error as error:
+        raise of_reading(error) from error
