@@ -28,7 +28,7 @@ from qpud.store.rows import (
     session_from,
     slice_from,
 )
-from qpud.store.trouble import of_reading
+from qpud.store.trouble import Damaged, of_reading
 from qpud.store.writer import Operation, Writer
 
 T = TypeVar("T")
@@ -100,16 +100,26 @@ class Store:
 
     @property
     def trouble(self) -> str:
-        """Why the last write could not be stored; empty once one could."""
+        """Why the last write could not be stored, empty once one could; or that the database is damaged."""
         return self._writer.trouble
 
     async def rows(self, statement: str, parameters: tuple[Any, ...] = ()) -> list[Row]:
         """All rows of a SELECT, in one hop to the reader's thread."""
-        return await _rows(self._reader, statement, parameters)
+        return await self._rows(self._reader, statement, parameters)
 
     async def long_rows(self, statement: str, parameters: tuple[Any, ...] = ()) -> list[Row]:
         """All rows of a SELECT that may take seconds; one at a time."""
-        return await _rows(self._reporter, statement, parameters)
+        return await self._rows(self._reporter, statement, parameters)
+
+    async def _rows(self, door: aiosqlite.Connection, statement: str, parameters: tuple[Any, ...]) -> list[Row]:
+        """Raises: Unavailable: the database is damaged, or cannot be read now."""
+        try:
+            return list(await door.execute_fetchall(statement, parameters))
+        except sqlite3.Error as error:
+            told = of_reading(error)
+            if isinstance(told, Damaged):
+                self._writer.note_damage(told)
+            raise told from error
 
     async def load(self) -> Snapshot:
         """Read everything unfinished."""
@@ -183,11 +193,3 @@ class Store:
             f"SELECT {SLICE_COLUMNS} FROM slices WHERE state IN ('INTENT', 'RUNNING', 'UNKNOWN')"  # noqa: S608  constants
         )
         return [slice_from(row) for row in rows]
-
-
-async def _rows(connection: aiosqlite.Connection, statement: str, parameters: tuple[Any, ...]) -> list[Row]:
-    """Raises: Unavailable: the database is damaged, or cannot be read now."""
-    try:
-        return list(await connection.execute_fetchall(statement, parameters))
-    except sqlite3.Error as error:
-        raise of_reading(error) from error

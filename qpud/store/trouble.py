@@ -22,11 +22,14 @@ _FAILING = (
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_CANTOPEN,
 )
-_MEND = "stop qpud and put a copy back with `qpud restore`"
+
+
+class Damaged(Unavailable):
+    """SQLite says that the file itself is wrong. Other pages of it may still be read and written; no time heals it."""
 
 
 def of_writing(error: BaseException) -> BaseException:
-    """What is told to who could not store: Conflict, Unavailable or StorageFull; other errors stay as they are."""
+    """What is told to who could not store: Conflict, Unavailable, Damaged, StorageFull; other errors stay."""
     if isinstance(error, QpudError) or not isinstance(error, sqlite3.Error):
         return error
     text = str(error)
@@ -36,13 +39,13 @@ def of_writing(error: BaseException) -> BaseException:
         return Unavailable("the database is locked by another process: try again")
     if isinstance(error, sqlite3.OperationalError):
         return StorageFull(f"nothing can be stored in StateSaveLocation now ({text}): nothing was accepted")
-    return StorageFull(f"the database is damaged ({text}), nothing can be stored: {_MEND}") if _harms(error) else error
+    return _damage(f"the database is damaged ({text})") if _harms(error) else error
 
 
 def of_reading(error: sqlite3.Error) -> QpudError | sqlite3.Error:
     """What is told to who could not read; a mistake in a statement stays what it is."""
     if _harms(error):
-        return Unavailable(f"the database is damaged ({error}), this cannot be read: {_MEND}")
+        return _damage(f"the database is damaged ({error})")
     if _code(error) in _FAILING:
         return Unavailable(f"the database cannot be read now ({error}): try again")
     return error
@@ -51,8 +54,12 @@ def of_reading(error: sqlite3.Error) -> QpudError | sqlite3.Error:
 def of_opening(path: Path, error: sqlite3.Error) -> Unavailable:
     """Why the daemon does not start."""
     if _harms(error):
-        return Unavailable(f"the database {path} is damaged ({error}): put a copy back with `qpud restore FILE`")
+        return _damage(f"the database {path} is damaged ({error})")
     return Unavailable(f"the database {path} cannot be opened: {error}")
+
+
+def _damage(what: str) -> Damaged:
+    return Damaged(f"{what}: stop qpud, then put a copy back with `qpud restore FILE`")
 
 
 def _harms(error: sqlite3.Error) -> bool:
@@ -83,12 +90,24 @@ def require_writable(connection: sqlite3.Connection) -> None:
 
 
 class Trouble:
-    """Why nothing can be stored now: `why`, "" if all is well; begin and end are one line each in the log."""
+    """Why the database cannot be used now; begin and end are one line each in the log."""
 
     def __init__(self) -> None:
-        self.why = ""
+        self._why = ""
+        self._damage = ""
         self._told_at = -math.inf
         self._is_told = False
+
+    @property
+    def why(self) -> str:
+        """A sentence, "" if all is well. Of damage it stays, whatever could be written since."""
+        return self._damage or self._why
+
+    def note_damage(self, error: Damaged) -> None:
+        """Take in that the file is wrong, found by reading or writing."""
+        if not self._damage:
+            log.error("the database is damaged", extra={"why": error.message})
+        self._damage = error.message
 
     def note(self, why: str, now: float) -> None:
         """Take in how a write went.
@@ -97,13 +116,13 @@ class Trouble:
             why: A sentence, "" if it was stored.
             now: Monotonic seconds.
         """
-        if why and not self.why and now - self._told_at >= LOG_SECONDS:
+        if why and not self._why and now - self._told_at >= LOG_SECONDS:
             log.error("nothing can be stored", extra={"why": why})
             self._told_at, self._is_told = now, True
         if not why and self._is_told:
-            log.info("all can be stored again")
+            log.info("the database can be written again")
             self._is_told = False
-        self.why = why
+        self._why = why
 
 
 class Files:
@@ -127,7 +146,7 @@ class Files:
             if _identity(path) != opened:
                 raise StorageFull(
                     f"{path} was removed or replaced while qpud uses it, nothing is stored any more:"
-                    " put it back, or stop qpud and put a copy back with `qpud restore`"
+                    " put it back, or stop qpud, then put a copy back with `qpud restore FILE`"
                 )
 
 

@@ -23,7 +23,7 @@ from typing import Any, Self, TypeVar
 from qpud.core.errors import StorageFull, Unavailable
 from qpud.store.backup import keep_before_migration, newest_copy
 from qpud.store.schema import migrate, require_old_enough, schema_of
-from qpud.store.trouble import Files, Trouble, of_opening, of_writing, require_writable, try_to_store
+from qpud.store.trouble import Damaged, Files, Trouble, of_opening, of_writing, require_writable, try_to_store
 
 log = logging.getLogger(__name__)
 
@@ -90,8 +90,12 @@ class Writer:
 
     @property
     def trouble(self) -> str:
-        """Why the last group could not be stored; empty once one could."""
+        """Why the last group could not be stored, empty once one could; of damage it stays."""
         return self._trouble.why
+
+    def note_damage(self, error: Damaged) -> None:
+        """A reader found that the file is wrong."""
+        self._trouble.note_damage(error)
 
     async def run(self, operation: Operation[T], then: Callable[[T], None] | None = None) -> T:
         """Commit an operation; on return it is fsynced.
@@ -185,6 +189,9 @@ class Writer:
 
     def _deliver(self, group: list[_Ticket], seconds: float) -> None:
         self._on_commit(len(group), seconds)
+        for ticket in group:
+            if isinstance(ticket.error, Damaged):
+                self._trouble.note_damage(ticket.error)
         self._trouble.note(_trouble_of(group), time.monotonic())
         for ticket in group:
             _settle(ticket)
@@ -192,7 +199,8 @@ class Writer:
 
 def _trouble_of(group: list[_Ticket]) -> str:
     """Why one of them could not be stored, if it is not its own fault."""
-    return next((str(one.error) for one in group if isinstance(one.error, StorageFull | Unavailable)), "")
+    errors = (one.error for one in group if not isinstance(one.error, Damaged))
+    return next((str(error) for error in errors if isinstance(error, StorageFull | Unavailable)), "")
 
 
 def _settle(ticket: _Ticket) -> None:
