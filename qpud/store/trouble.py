@@ -55,6 +55,9 @@ def of_opening(path: Path, error: sqlite3.Error) -> Unavailable:
     """Why the daemon does not start."""
     if _harms(error):
         return _damage(f"the database {path} is damaged ({error})")
+    for place in (path.parent, path):
+        if not os.access(place, os.R_OK | os.W_OK):
+            return Unavailable(f"the database {path} cannot be opened: qpud's user may not read and write {place}")
     return Unavailable(f"the database {path} cannot be opened: {error}")
 
 

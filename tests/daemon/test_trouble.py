@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from qpud.core.job import Reason
 from qpud.drivers.base import DeviceSpec, Health, HealthState, Program
 from qpud.drivers.workers import Verdict, WorkerFault
 from qpud.scheduler import checker, monitor, runner
+from qpud.service import reaper
 from qpud.telemetry.logs import to_stderr
-from tests.daemon.builders import FakeWorkers, Site, a_life, a_site, until
-from tests.daemon.qpu import SPEC, Qpu
+from tests.daemon.builders import Clock, FakeWorkers, Site, a_life, a_site, until
+from tests.daemon.qpu import SPEC, Qpu, QpuDriver
 
 
 def without_spec() -> Qpu:
@@ -52,6 +54,45 @@ async def test_a_resource_is_up_with_its_first_device_spec(tmp_path: Path, impat
         job = await site.submit(await site.session())
         site.qpu.spec = SPEC
         assert (await site.end(job)).shots_done == 10
+
+
+async def test_a_resource_that_hangs_is_unreachable_before_it_was_asked_in_vain_for_its_device(tmp_path: Path) -> None:
+    class Hanging(QpuDriver):
+        async def spec(self) -> DeviceSpec:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    qpu = without_spec()
+    qpu.health = Health(state=HealthState.UNREACHABLE, message="no answer within 5 s")
+    async with a_site(tmp_path, qpu, drivers={"TWIN": Hanging("TWIN", qpu)}) as site:
+        flight = site.book.flights["TWIN"]
+        await until(lambda: flight.state == "unreachable", 30.0)
+        assert flight.message == "no answer within 5 s"
+
+
+async def test_sessions_that_cannot_be_ended_are_logged_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    monkeypatch.setattr(reaper, "_RETRY_SECONDS", 0.001)
+    tried = 0
+
+    async def write(operation: Any, then: Any = None) -> Any:
+        nonlocal tried
+        tried += 1
+        raise StorageFull("nothing can be stored in StateSaveLocation now (full): nothing was accepted")
+
+    clock = Clock()
+    async with a_site(tmp_path, clock=clock) as site:
+        for _ in range(3):
+            await site.session()
+        store: Any = site.context.store
+        real, store.write = store.write, write
+        clock.forward(1e8)
+        site.context.touch()
+        await until(lambda: tried > 10)
+        store.write = real
+        await until(lambda: not site.book.sessions)
+    assert [record.message for record in caplog.records].count("a session could not be ended, trying again") == 1
 
 
 async def test_the_same_trouble_is_logged_once(tmp_path: Path, impatient: None, caplog: Any) -> None:

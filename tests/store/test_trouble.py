@@ -116,7 +116,7 @@ async def test_a_database_that_may_only_be_read_is_refused_at_the_start(tmp_path
         for folder in (tmp_path, *tmp_path.parents[:2]):
             folder.chmod(folder.stat().st_mode | 0o011)
     opened = subprocess.run([sys.executable, "-c", OPEN_AS_ANOTHER, path], capture_output=True, text=True, timeout=60)
-    assert "state.sqlite cannot be opened: attempt to write a readonly database" in opened.stderr
+    assert f"{path} cannot be opened: qpud's user may not read and write {path}" in opened.stderr
 
 
 async def test_the_end_of_a_full_disk_is_seen_while_nobody_stores_anything(
