@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from qpud import daemon
 from qpud.core.errors import StorageFull, Unavailable
 from qpud.core.job import Reason
 from qpud.drivers.base import DeviceSpec, Health, HealthState, Program
 from qpud.drivers.workers import Verdict, WorkerFault
 from qpud.scheduler import checker, monitor, runner
 from qpud.service import reaper
+from qpud.site.peer import bind_unix
 from qpud.telemetry.logs import to_stderr
 from tests.daemon.builders import Clock, FakeWorkers, Site, a_life, a_site, until
 from tests.daemon.qpu import SPEC, Qpu, QpuDriver
@@ -136,6 +139,19 @@ async def test_a_full_disk_is_logged_once_a_minute_and_once_when_there_is_room_a
             await site.end(job)
     said = [record.message for record in caplog.records if "slice bound" in record.message]
     assert said == ["a slice boundary cannot be stored, trying again", "slice boundaries are stored again"]
+
+
+async def test_sockets_that_somebody_removed_are_told_once_each(tmp_path: Path, caplog: Any) -> None:
+    first, second = tmp_path / "1.sock", tmp_path / "2.sock"
+    with closing(bind_unix(first)), closing(bind_unix(second)):
+        watch = asyncio.create_task(daemon._miss_sockets([first, second], 0.001))
+        await asyncio.sleep(0)
+        first.unlink()
+        await until(lambda: bool(caplog.records), 30.0)
+        second.unlink()
+        await asyncio.wait_for(watch, 30.0)
+    said = "a socket was removed, nobody reaches qpud by it until a restart"
+    assert [(one.message, one.path) for one in caplog.records] == [(said, str(first)), (said, str(second))]
 
 
 @pytest.fixture
