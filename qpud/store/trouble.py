@@ -146,7 +146,7 @@ class Files:
             StorageFull: One was removed or replaced.
         """
         for path, opened in zip(self._paths, self._opened, strict=True):
-            if _identity(path) != opened:
+            if opened is not None and _identity(path) != opened:
                 raise StorageFull(
                     f"{path} was removed or replaced while qpud uses it, nothing is stored any more:"
                     " put it back, or stop qpud, then put a copy back with `qpud restore FILE`"
@@ -156,7 +156,7 @@ class Files:
 def _identity(path: str) -> tuple[int, int] | None:
     try:
         found = os.stat(path)  # noqa: PTH116  before each commit: a Path costs as much again
-    except FileNotFoundError:
+    except OSError:  # gone, or not to be reached: no reason for the writer's thread to end
         return None
     return found.st_dev, found.st_ino
 

@@ -99,6 +99,20 @@ async def test_nothing_is_acknowledged_once_a_file_of_the_database_is_gone(tmp_p
     assert stored(tmp_path) == [1, 3]
 
 
+async def test_a_folder_that_is_no_folder_any_more_ends_no_thread(tmp_path: Path) -> None:
+    folder, aside = tmp_path / "state", tmp_path / "aside"
+    folder.mkdir()
+    async with a_store(folder) as store, asyncio.timeout(30):
+        folder.rename(aside)
+        folder.write_text("")
+        with pytest.raises(StorageFull, match="removed or replaced"):
+            await store.write(insert(1))
+        folder.unlink()
+        aside.rename(folder)
+        await store.write(insert(2))
+    assert stored(folder) == [2]
+
+
 async def test_nothing_is_acknowledged_once_another_database_is_in_its_place(tmp_path: Path) -> None:
     async with a_store(tmp_path) as store:
         await store.write(insert(1))
