@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,7 @@ from qpud.telemetry.metrics import Metrics
 log = logging.getLogger(__name__)
 
 FORGOTTEN_HALF_LIVES = 10.0  # usage that counts less than a thousandth
+SOCKET_LOOK_SECONDS = 10.0
 WATCHDOG_FEEDS = 4  # in the time that systemd allows for one
 
 
@@ -131,6 +132,7 @@ async def _serve(policy: Policy, policy_path: Path | None, early: list[int]) -> 
             root.create_task(_serve_http(server), name="http")
             root.create_task(_announce(server, context, notifier), name="announce")
             root.create_task(_show_life(service, notifier), name="life")
+            root.create_task(_miss_sockets(_unix_paths(policy), SOCKET_LOOK_SECONDS), name="sockets")
             root.create_task(_obey_signals(server, service, context, notifier, early), name="signals")
 
 
@@ -313,10 +315,24 @@ async def _serve_http(server: Server) -> None:
 
 async def _announce(server: Server, context: Context, notifier: Notifier) -> None:
     await server.listening()
-    places = [f"unix:{one.path}" for one in context.policy.daemon.listen if isinstance(one, UnixListen)]
+    places = [f"unix:{path}" for path in _unix_paths(context.policy)]
     log.info("ready", extra={"version": __version__, "jobs": len(context.book.jobs)})
     notifier.ready()
     print("ready", *context.urls, *places, flush=True)
+
+
+def _unix_paths(policy: Policy) -> list[Path]:
+    return [one.path for one in policy.daemon.listen if isinstance(one, UnixListen)]
+
+
+async def _miss_sockets(paths: Sequence[Path], every_seconds: float) -> None:
+    """Say once of each Unix socket that somebody removed it: the daemon lives on, and nobody reaches it there."""
+    ours = {path: bound_at(path) for path in paths}
+    while ours:
+        await asyncio.sleep(every_seconds)
+        for path in [path for path, bound in ours.items() if bound_at(path) != bound]:
+            log.error("a socket was removed, nobody reaches qpud by it until a restart", extra={"path": str(path)})
+            del ours[path]
 
 
 async def _show_life(service: Service, notifier: Notifier) -> None:

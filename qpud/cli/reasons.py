@@ -13,7 +13,7 @@ WORDS: dict[str, str] = {
     "ResourceDown": "the resource is down",
     "Reserved": "the resource is, or will soon be, reserved for others",
     "MaxJobsPerUser": "as many jobs of the user have begun as the queue allows",
-    "ResourceUnreachable": "a slice is in flight and the resource does not answer",
+    "ResourceUnreachable": "the resource does not answer; what runs there is not lost",
     "Preempted": "a higher tier has the resource; the job goes on afterwards",
     "Share": "its session has had its share for now; others of its tier are served first",
     "Canceling": "asked to stop; the slice in flight has not ended yet",

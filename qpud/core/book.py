@@ -49,6 +49,7 @@ class Flight:
         lengths: How long its slices are, as far as it is worked out.
         contested_at: When a higher tier came that will cut the slice; None if none did.
         is_unmanned: Whether the slice in flight waits for a worker; after its end, whether it was cut while it did.
+        unchecked: Why submissions cannot be checked now: a worker that does not start, say. "" if they can.
     """
 
     __slots__ = (
@@ -68,6 +69,7 @@ class Flight:
         "since",
         "slice",
         "state",
+        "unchecked",
         "units_out",
     )
 
@@ -85,6 +87,7 @@ class Flight:
         self.slice: Slice | None = None
         self.state = "up"
         self.message = ""
+        self.unchecked = ""
         self.drained: str | None = None
         self.is_down = False
         self.degraded: str | None = None

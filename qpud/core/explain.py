@@ -59,9 +59,11 @@ def _reason_in_turn(job: Job, book: Book) -> Reason:
 def sentence(job: Job, book: Book, policy: Policy, now: float, word: Reason | None = None) -> str:
     """The reason in words; `word` is the reason if it is known already."""
     word = reason(job, book, now) if word is None else word
+    flight = book.flights.get(job.resource)
+    if word is Reason.VALIDATING and flight is not None and flight.unchecked:
+        return f"waits: its sequence cannot be checked now ({flight.unchecked}), it is tried again"
     if word in _OWN:
         return f"waits: {_OWN[word]}"
-    flight = book.flights.get(job.resource)
     if flight is None:
         return f"waits: resource {job.resource} is not configured any more"
     if word is Reason.NONE:

@@ -44,7 +44,7 @@ class Reason(enum.StrEnum):
     DOWN = "ResourceDown"
     RESERVED = "Reserved"  # a reservation of others is active, or begins before even one shot could end
     MAX_JOBS_PER_USER = "MaxJobsPerUser"  # so many jobs of the user in the queue have begun and not ended
-    UNKNOWN = "ResourceUnreachable"  # a slice is in flight and the resource does not answer
+    UNKNOWN = "ResourceUnreachable"  # the resource does not answer; what runs there is not lost
     PREEMPTED = "Preempted"  # a higher tier has the resource, the job goes on afterwards
     SHARE = "Share"  # its session has had its share for now
     CANCELING = "Canceling"  # asked to stop; the slice in flight has not ended yet

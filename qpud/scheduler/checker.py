@@ -45,6 +45,7 @@ class Checker:
         failures = 0
         while True:
             if (found := self._next()) is None:
+                self._tell("")
                 await self._changed.wait()
                 self._changed.clear()
                 continue
@@ -69,16 +70,21 @@ class Checker:
         return None
 
     async def _check(self, job: Job, spec: DeviceSpec) -> bool:
-        text, variables, _seed = await queries.program(self._context.store, job.id)
-        program = Program(
-            sequence=text, sequence_hash=job.sequence_hash, register_hash=job.register_hash, variables=variables
-        )
         try:
+            text, variables, _seed = await queries.program(self._context.store, job.id)
+            program = Program(
+                sequence=text, sequence_hash=job.sequence_hash, register_hash=job.register_hash, variables=variables
+            )
             await self._settle(job, await self._verdict(program, job, spec))
         except (WorkerFault, QpudError) as fault:
             log.warning("a job could not be checked, trying again", extra={"job": job.id, "why": fault.message})
+            self._tell(fault.message)
             return False
+        self._tell("")
         return True
+
+    def _tell(self, why: str) -> None:
+        self._context.book.flights[self._name].unchecked = why
 
     async def _verdict(self, program: Program, job: Job, spec: DeviceSpec) -> Verdict:
         if spec.max_runs is not None and job.shots > spec.max_runs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from qpud.context import Context
 from qpud.core.bars import bar
+from qpud.core.errors import QpudError
 from qpud.core.job import Job, Reason
 from qpud.drivers.base import Coming, Driver, foresighted
 from qpud.scheduler.programs import Programs, emulation_of
@@ -32,7 +33,10 @@ class Foresight:
         if self._driver is None or not self._driver.ahead:
             return
         jobs = [*self._current(), *self._next(self._driver.ahead)]
-        coming = {job.id: self._told.get(job.id) or await self._coming(job) for job in jobs}
+        try:
+            coming = {job.id: self._told.get(job.id) or await self._coming(job) for job in jobs}
+        except QpudError:  # a program cannot be read now: who starts it will say so
+            return
         if coming or self._told:
             self._driver.foresee(list(coming.values()))
         self._told = coming

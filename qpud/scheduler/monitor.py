@@ -39,6 +39,9 @@ class Monitor:
 
     async def run(self) -> None:
         """Watch until cancelled."""
+        health = await self._driver.health()
+        if health.state is HealthState.UNREACHABLE:  # asking in vain for its device may take half a minute
+            self._runner.report(health)
         while True:
             await self._refresh_spec()
             is_up = self._runner.report(await self._health())

@@ -60,6 +60,8 @@ class Runner:
         self._cool_until = 0.0
         self._previous: Job | None = None  # who had the resource last: what a newcomer waited behind
         self._idle_since: float | None = None  # wall time of the last slice's end
+        self._logged_state = ("up", "")
+        self._unreadable: tuple[int, str] | None = None  # the job that cannot be started, and why
 
     def wake(self) -> None:
         """Jobs, the resource or the policy changed."""
@@ -120,7 +122,16 @@ class Runner:
             await self._drop(left)
             return None
         self._context.book.add_slice(left)
-        return self._end(left, job.queue, await self._crew.adopt(left, await self._programs.get(job), job))
+        return self._end(left, job.queue, await self._find_out(left, job))
+
+    async def _find_out(self, left: Slice, job: Job) -> Landed:
+        attempt = 0
+        while True:
+            try:
+                return await self._crew.adopt(left, await self._programs.get(job), job)
+            except QpudError as error:  # the store cannot be read: nothing was asked of the resource yet
+                await self._wait_for_store(attempt, error, "a slice that was in flight cannot be read, trying again")
+            attempt += 1
 
     async def _drop(self, left: Slice) -> None:
         now, note = self._context.clock(), "its job had ended before"
@@ -135,9 +146,26 @@ class Runner:
         self._context.book.claim(self._name, choice.job.id if choice else None)
         if choice is None:
             return None
-        loaded = await self._programs.get(choice.job)
+        try:
+            loaded = await self._programs.get(choice.job)
+        except QpudError as error:
+            self._postpone(choice.job, ended, error)
+            return None
+        if self._unreadable is not None:
+            self._unreadable, self._context.book.flights[self._name].message = None, ""
         new = self._intend(choice, loaded.next_number, loaded.seed)
         return Start(slice=new, job=choice.job, yielding=choice.yielding, previous=self._previous)
+
+    def _postpone(self, job: Job, ended: Ended | None, error: QpudError) -> None:
+        """The job's program cannot be read: it is tried again at the next turn, and others are once it is held."""
+        if ended is not None and ended.slice.job_id == job.id:  # the end of its slice is not committed yet
+            self._context.book.claim(self._name, None)
+        else:
+            self._context.book.give_up(self._name)
+        self._context.book.flights[self._name].message = f"job {job.id} cannot start: {error.message}"
+        if (job.id, error.message) != self._unreadable:
+            log.error("a job cannot start, trying again", extra={"job": job.id, "why": error.message})
+        self._unreadable = (job.id, error.message)
 
     def _choose(self, ended: Ended | None) -> turns.Choice | None:
         flight = self._context.book.flights[self._name]
@@ -287,12 +315,14 @@ class Runner:
         if start is not None:
             self._programs.count_slice(start.job.id)
 
-    async def _wait_for_store(self, attempt: int, error: QpudError) -> None:
+    async def _wait_for_store(
+        self, attempt: int, error: QpudError, what: str = "a slice boundary cannot be stored, trying again"
+    ) -> None:
         flight = self._context.book.flights[self._name]
         flight.message = error.message
         if attempt % _ATTEMPTS_PER_LOG_LINE == 0:
             why = {"resource": self._name, "why": error.message}
-            log.error("a slice boundary cannot be stored, trying again", extra=why)
+            log.error(what, extra=why)
         self._beat()
         await asyncio.sleep(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)])
 
@@ -339,7 +369,8 @@ class Runner:
         self._beat()
         await self._stop_stranded()
         if (head := self._context.book.head(self._name)) is not None:
-            await self._programs.get(head)
+            with contextlib.suppress(QpudError):  # it will be told when it is to start
+                await self._programs.get(head)
         await self._hear()
         await self._foresight.tell()
 
@@ -356,10 +387,11 @@ class Runner:
         flight = self._context.book.flights[self._name]
         if (flight.state, flight.message) == (state, message):
             return
-        level = logging.INFO if state == "up" else logging.WARNING
-        log.log(
-            level, "resource state", extra={"resource": self._name, "state": state, "why": message or "it answers"}
-        )
+        if (state, message) != self._logged_state:  # beside other words about the resource it is no news
+            level = logging.INFO if state == "up" else logging.WARNING
+            why = {"resource": self._name, "state": state, "why": message or "it answers"}
+            log.log(level, "resource state", extra=why)
+            self._logged_state = state, message
         flight.state, flight.message = state, message
         self._context.show_state(self._name)
         self._changed.set()

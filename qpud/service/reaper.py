@@ -31,6 +31,7 @@ class Reaper:
         self._context = context
         self._sessions = sessions
         self._changed = asyncio.Event()
+        self._complaint = ""  # why the last end could not be stored; "" once one could
         context.touch = self._changed.set
 
     async def run(self) -> None:
@@ -60,6 +61,7 @@ class Reaper:
         except QpudError as error:
             await self._try_again(session.id, error)
         else:
+            self._complaint = ""
             log.info("session expired", extra={"session": session.id, "user": session.user, "reason": reason})
 
     async def _close_if_idle(self, batch_id: str) -> None:
@@ -84,7 +86,10 @@ class Reaper:
             await self._try_again("", error)
 
     async def _try_again(self, session_id: str, error: QpudError) -> None:
-        log.warning("a session could not be ended, trying again", extra={"session": session_id, "why": error.message})
+        if error.message != self._complaint:  # the log may lie on the same full disk
+            why = {"session": session_id, "why": error.message}
+            log.warning("a session could not be ended, trying again", extra=why)
+        self._complaint = error.message
         await asyncio.sleep(_RETRY_SECONDS)
         self._changed.set()
 

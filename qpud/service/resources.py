@@ -248,7 +248,7 @@ class ResourceVerbs(Verbs):
             name=name,
             driver=self.policy.resources[name].driver,
             state=flight.shown_state,
-            message=flight.message,
+            message=flight.message or _about_checks(flight.unchecked),
             device=spec.name if spec else None,
             spec_hash=spec.hash if spec else None,
             pending=pending,
@@ -258,6 +258,10 @@ class ResourceVerbs(Verbs):
             degraded_units=flight.units_out,
             degraded_reason=flight.degraded,
         )
+
+
+def _about_checks(why: str) -> str:
+    return f"submissions cannot be checked: {why}" if why else ""
 
 
 def _reason(text: str, what: str) -> str:

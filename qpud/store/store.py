@@ -12,7 +12,6 @@ import aiosqlite
 import msgspec
 
 from qpud.core.batch import Batch
-from qpud.core.errors import Unavailable
 from qpud.core.job import Job
 from qpud.core.reservations import Reservation
 from qpud.core.session import Session
@@ -30,6 +29,7 @@ from qpud.store.rows import (
     session_from,
     slice_from,
 )
+from qpud.store.trouble import Damaged, of_reading
 from qpud.store.writer import Operation, Writer
 
 T = TypeVar("T")
@@ -85,7 +85,7 @@ class Store:
         """Open the database, creating and migrating it if need be.
 
         Raises:
-            Unavailable: SQLite is too old, or the database is newer than this qpud.
+            Unavailable: SQLite is too old, the database is newer than this qpud, damaged, or not to be written.
         """
         writer = Writer(path, on_commit)
         address = f"file:{path}?mode=ro"
@@ -104,16 +104,26 @@ class Store:
 
     @property
     def trouble(self) -> str:
-        """Why the last write could not be stored; empty once one could."""
+        """Why the last write could not be stored, empty once one could; or that the database is damaged."""
         return self._writer.trouble
 
     async def rows(self, statement: str, parameters: tuple[Any, ...] = ()) -> list[Row]:
         """All rows of a SELECT, in one hop to the reader's thread."""
-        return list(await self._reader.execute_fetchall(statement, parameters))
+        return await self._rows(self._reader, statement, parameters)
 
     async def long_rows(self, statement: str, parameters: tuple[Any, ...] = ()) -> list[Row]:
         """All rows of a SELECT that may take seconds; one at a time."""
-        return list(await self._reporter.execute_fetchall(statement, parameters))
+        return await self._rows(self._reporter, statement, parameters)
+
+    async def _rows(self, door: aiosqlite.Connection, statement: str, parameters: tuple[Any, ...]) -> list[Row]:
+        """Raises: Unavailable: the database is damaged, or cannot be read now."""
+        try:
+            return list(await door.execute_fetchall(statement, parameters))
+        except sqlite3.Error as error:
+            told = of_reading(error)
+            if isinstance(told, Damaged):
+                self._writer.note_damage(told)
+            raise told from error
 
     async def aside(self, statement: str, parameters: tuple[Any, ...] = ()) -> list[Row]:
         """All rows of a SELECT that may take a minute, over a connection of its own; who stops waiting interrupts it.
@@ -124,12 +134,12 @@ class Store:
         try:
             async with aiosqlite.connect(self._address, uri=True, isolation_level=None) as reader:
                 try:
-                    return list(await reader.execute_fetchall(statement, parameters))
+                    return await self._rows(reader, statement, parameters)
                 except asyncio.CancelledError:
                     await reader.interrupt()
                     raise
         except sqlite3.Error as error:
-            raise Unavailable(f"the database cannot be read now ({error})") from error
+            raise of_reading(error) from error
 
     async def load(self) -> Snapshot:
         """Read everything unfinished."""

@@ -20,9 +20,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from qpud.core.errors import Conflict, QpudError, StorageFull, Unavailable
+from qpud.core.errors import StorageFull, Unavailable
 from qpud.store.backup import keep_before_migration, newest_copy
-from qpud.store.schema import migrate, require_old_enough
+from qpud.store.schema import migrate, require_old_enough, schema_of
+from qpud.store.trouble import Damaged, Files, Trouble, of_opening, of_writing, require_writable, try_to_store
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ Transaction = sqlite3.Connection
 Operation = Callable[[Transaction], T]
 
 _LARGEST_GROUP = 256  # beyond this a shared fsync saves nothing more, and the first of the group waits
+PROBE_SECONDS = 2.0  # between attempts of our own to store something, while nothing can be stored
 
 
 class Joint(ABC):
@@ -53,7 +55,10 @@ class _Ticket:
     __slots__ = ("error", "future", "operation", "result", "then")
 
     def __init__(
-        self, operation: Operation[Any], future: asyncio.Future[Any], then: Callable[[Any], None] | None
+        self,
+        operation: Operation[Any],
+        future: asyncio.Future[Any] | None,  # None: nobody waits
+        then: Callable[[Any], None] | None,
     ) -> None:
         self.operation = operation
         self.future = future
@@ -72,13 +77,25 @@ class Writer:
 
     def __init__(self, path: Path, on_commit: Callable[[int, float], None]) -> None:
         self._connection = _connect(path)
+        self._files = Files(path)
+        self._folder = path.parent
         self._on_commit = on_commit
         self._inbox: queue.SimpleQueue[_Ticket | None] = queue.SimpleQueue()
         self._closed = False
-        self.trouble = ""  # why the last group could not be stored; "" once one could
+        self._trouble = Trouble()
+        self._has_failed = False  # the thread's own word, which it needs before the loop has heard
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._work, name="qpud-writer", daemon=True)
         self._thread.start()
+
+    @property
+    def trouble(self) -> str:
+        """Why the last group could not be stored, empty once one could; of damage it stays."""
+        return self._trouble.why
+
+    def note_damage(self, error: Damaged) -> None:
+        """A reader found that the file is wrong."""
+        self._trouble.note_damage(error)
 
     async def run(self, operation: Operation[T], then: Callable[[T], None] | None = None) -> T:
         """Commit an operation; on return it is fsynced.
@@ -105,13 +122,21 @@ class Writer:
         self._connection.close()
 
     def _work(self) -> None:
-        while (first := self._inbox.get()) is not None:
+        while (first := self._next()) is not None:
             group, is_last = self._gather(first)
             started = time.perf_counter()
             self._commit(group)
+            self._has_failed = _trouble_of(group) != ""
             self._send_back(group, time.perf_counter() - started)
             if is_last:
                 return
+
+    def _next(self) -> _Ticket | None:
+        """What comes next; while nothing can be stored and nobody asks, an attempt of our own."""
+        try:
+            return self._inbox.get(timeout=PROBE_SECONDS if self._has_failed else None)
+        except queue.Empty:
+            return _Ticket(lambda connection: try_to_store(connection, self._folder), None, None)
 
     def _gather(self, first: _Ticket) -> tuple[list[_Ticket], bool]:
         group = [first]
@@ -125,19 +150,20 @@ class Writer:
 
     def _commit(self, group: list[_Ticket]) -> None:
         try:
-            self._connection.executescript(
-                "BEGIN IMMEDIATE"
-            )  # as `commit`, waits for the loop once, `execute` four times
-        except sqlite3.Error as error:  # nobody's fault: trying each alone would wait for the lock as often
+            self._files.require_in_place()
+            # as `commit`, waits for the loop once, `execute` four times
+            self._connection.executescript("BEGIN IMMEDIATE")
+        except (sqlite3.Error, StorageFull) as error:  # nobody's fault: trying each alone would wait as often
             for ticket in group:
-                ticket.error = _readable(error)
+                ticket.error = of_writing(error)
             return
         try:
             self._execute(group)
             self._connection.commit()
         except BaseException as error:  # whatever it was, the next transaction must find no open one
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+            with contextlib.suppress(sqlite3.Error):  # else the thread ends, and everybody waits for ever
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
             self._blame(group, error)
 
     def _execute(self, group: list[_Ticket]) -> None:
@@ -152,7 +178,7 @@ class Writer:
 
     def _blame(self, group: list[_Ticket], error: BaseException) -> None:
         if len(group) == 1:
-            group[0].error = _readable(error)
+            group[0].error = of_writing(error)
             return
         for ticket in group:
             self._commit([ticket])
@@ -163,10 +189,18 @@ class Writer:
 
     def _deliver(self, group: list[_Ticket], seconds: float) -> None:
         self._on_commit(len(group), seconds)
-        troubles = [str(ticket.error) for ticket in group if isinstance(ticket.error, StorageFull | Unavailable)]
-        self.trouble = troubles[0] if troubles else ""
+        for ticket in group:
+            if isinstance(ticket.error, Damaged):
+                self._trouble.note_damage(ticket.error)
+        self._trouble.note(_trouble_of(group), time.monotonic())
         for ticket in group:
             _settle(ticket)
+
+
+def _trouble_of(group: list[_Ticket]) -> str:
+    """Why one of them could not be stored, if it is not its own fault."""
+    errors = (one.error for one in group if not isinstance(one.error, Damaged))
+    return next((str(error) for error in errors if isinstance(error, StorageFull | Unavailable)), "")
 
 
 def _settle(ticket: _Ticket) -> None:
@@ -176,25 +210,12 @@ def _settle(ticket: _Ticket) -> None:
         except Exception as error:  # memory fell behind the database: who waits must hear of it, the others go on
             log.exception("what follows a commit failed")
             ticket.error = error
-    if ticket.future.done():
+    if ticket.future is None or ticket.future.done():
         return
     if ticket.error is not None:
         ticket.future.set_exception(ticket.error)
     else:
         ticket.future.set_result(ticket.result)
-
-
-def _readable(error: BaseException) -> BaseException:
-    if isinstance(error, QpudError) or not isinstance(error, sqlite3.Error):
-        return error
-    text = str(error)
-    if isinstance(error, sqlite3.IntegrityError):
-        return Conflict(f"the database refuses it ({text})")
-    if "locked" in text or "busy" in text:
-        return Unavailable("the database is locked by another process: try again")
-    if isinstance(error, sqlite3.OperationalError):
-        return StorageFull(f"nothing can be stored in StateSaveLocation now ({text}): nothing was accepted")
-    return error
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -203,18 +224,21 @@ def _connect(path: Path) -> sqlite3.Connection:
             path, isolation_level=None, check_same_thread=False, timeout=5.0, cached_statements=256
         )
     except sqlite3.Error as error:  # no permission: sqlite3 says no more than "unable to open database file"
-        raise Unavailable(f"the database {path} cannot be opened: {error}") from error
+        raise of_opening(path, error) from error
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA cache_size = -8000")
         connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages, 16 MB: most are written again before that
         require_old_enough(connection, _way_back(path))
+        if schema_of(connection) == 0:  # also where a database was, and is empty or gone
+            log.info("a new database, nothing is known of earlier jobs", extra={"path": str(path)})
         keep_before_migration(connection, path)
         migrate(connection)
+        require_writable(connection)
     except sqlite3.Error as error:
         connection.close()
-        raise Unavailable(f"the database {path} cannot be opened: {error}") from error
+        raise of_opening(path, error) from error
     except BaseException:
         connection.close()
         raise

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from qpud.core.errors import StorageFull
+from qpud import daemon
+from qpud.core.errors import StorageFull, Unavailable
 from qpud.core.job import Reason
-from qpud.scheduler import monitor, runner
+from qpud.drivers.base import DeviceSpec, Health, HealthState, Program
+from qpud.drivers.workers import Verdict, WorkerFault
+from qpud.scheduler import checker, monitor, runner
+from qpud.service import reaper
+from qpud.site.peer import bind_unix
 from qpud.telemetry.logs import to_stderr
-from tests.daemon.builders import a_site, until
-from tests.daemon.qpu import SPEC, Qpu
+from tests.daemon.builders import Clock, FakeWorkers, Site, a_life, a_site, until
+from tests.daemon.qpu import SPEC, Qpu, QpuDriver
 
 
 def without_spec() -> Qpu:
@@ -50,6 +57,45 @@ async def test_a_resource_is_up_with_its_first_device_spec(tmp_path: Path, impat
         job = await site.submit(await site.session())
         site.qpu.spec = SPEC
         assert (await site.end(job)).shots_done == 10
+
+
+async def test_a_resource_that_hangs_is_unreachable_before_it_was_asked_in_vain_for_its_device(tmp_path: Path) -> None:
+    class Hanging(QpuDriver):
+        async def spec(self) -> DeviceSpec:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    qpu = without_spec()
+    qpu.health = Health(state=HealthState.UNREACHABLE, message="no answer within 5 s")
+    async with a_site(tmp_path, qpu, drivers={"TWIN": Hanging("TWIN", qpu)}) as site:
+        flight = site.book.flights["TWIN"]
+        await until(lambda: flight.state == "unreachable", 30.0)
+        assert flight.message == "no answer within 5 s"
+
+
+async def test_sessions_that_cannot_be_ended_are_logged_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    monkeypatch.setattr(reaper, "_RETRY_SECONDS", 0.001)
+    tried = 0
+
+    async def write(operation: Any, then: Any = None) -> Any:
+        nonlocal tried
+        tried += 1
+        raise StorageFull("nothing can be stored in StateSaveLocation now (full): nothing was accepted")
+
+    clock = Clock()
+    async with a_site(tmp_path, clock=clock) as site:
+        for _ in range(3):
+            await site.session()
+        store: Any = site.context.store
+        real, store.write = store.write, write
+        clock.forward(1e8)
+        site.context.touch()
+        await until(lambda: tried > 10)
+        store.write = real
+        await until(lambda: not site.book.sessions)
+    assert [record.message for record in caplog.records].count("a session could not be ended, trying again") == 1
 
 
 async def test_the_same_trouble_is_logged_once(tmp_path: Path, impatient: None, caplog: Any) -> None:
@@ -95,6 +141,19 @@ async def test_a_full_disk_is_logged_once_a_minute_and_once_when_there_is_room_a
     assert said == ["a slice boundary cannot be stored, trying again", "slice boundaries are stored again"]
 
 
+async def test_sockets_that_somebody_removed_are_told_once_each(tmp_path: Path, caplog: Any) -> None:
+    first, second = tmp_path / "1.sock", tmp_path / "2.sock"
+    with closing(bind_unix(first)), closing(bind_unix(second)):
+        watch = asyncio.create_task(daemon._miss_sockets([first, second], 0.001))
+        await asyncio.sleep(0)
+        first.unlink()
+        await until(lambda: bool(caplog.records), 30.0)
+        second.unlink()
+        await asyncio.wait_for(watch, 30.0)
+    said = "a socket was removed, nobody reaches qpud by it until a restart"
+    assert [(one.message, one.path) for one in caplog.records] == [(said, str(first)), (said, str(second))]
+
+
 @pytest.fixture
 def logging_as_before() -> Any:
     root, others = logging.getLogger(), [logging.getLogger(name) for name in ("httpx", "httpcore", "uvicorn")]
@@ -110,3 +169,111 @@ def test_bad_requests_leave_no_line_in_the_log_but_crashes_do(logging_as_before:
     server = logging.getLogger("uvicorn.error")
     assert not server.isEnabledFor(logging.WARNING)
     assert server.isEnabledFor(logging.ERROR)
+
+
+async def test_a_word_about_the_store_in_between_makes_no_news_of_an_old_state(
+    tmp_path: Path, impatient: None, caplog: Any
+) -> None:
+    qpu = Qpu(seconds=0.0)
+    with caplog.at_level("INFO"):
+        async with a_site(tmp_path, qpu) as site:
+            flight = site.book.flights["TWIN"]
+            qpu.health = Health(state=HealthState.DOWN, message="warming up")
+            for _ in range(5):
+                await until(lambda: flight.message == "warming up")
+                flight.message = "nothing can be stored"  # as a boundary that is tried again says it
+    assert [record.message for record in caplog.records].count("resource state") == 1
+
+
+class BrokenWorkers(FakeWorkers):
+    """No verdicts until `is_broken` is False."""
+
+    is_broken = True
+
+    async def validate(self, program: Program, shots: int, spec: DeviceSpec) -> Verdict:
+        if self.is_broken:
+            raise WorkerFault("the worker /bin/false ended before it was ready")
+        return await super().validate(program, shots, spec)
+
+
+async def test_while_nothing_can_be_checked_users_and_administrators_are_told_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checker, "_PATIENCE_SECONDS", (0.001,))
+    workers = BrokenWorkers()
+    async with a_site(tmp_path, workers=workers) as site:
+        job = await site.submit(await site.session())
+        await until(lambda: site.book.flights["TWIN"].unchecked != "")
+        assert (await site.story(job)).endswith(
+            "waits: its sequence cannot be checked now (the worker /bin/false ended before it was ready),"
+            " it is tried again"
+        )
+        (twin,) = await site.service.resources()
+        assert twin.message == "submissions cannot be checked: the worker /bin/false ended before it was ready"
+        workers.is_broken = False
+        await site.end(job)
+        (twin,) = await site.service.resources()
+        assert twin.message == ""
+
+
+class Damage:
+    """While `is_there`, no program can be read from the store of a site."""
+
+    def __init__(self, site: Site) -> None:
+        self.is_there, self.met = True, 0
+        self._store: Any = site.context.store
+        self._rows, self._store.rows = self._store.rows, self._read
+
+    async def _read(self, statement: str, parameters: tuple[Any, ...] = ()) -> Any:
+        if self.is_there and "sequences" in statement:
+            self.met += 1
+            raise Unavailable("the database is damaged (malformed), this cannot be read")
+        return await self._rows(statement, parameters)
+
+
+async def test_a_job_whose_program_cannot_be_read_waits_and_says_so(tmp_path: Path, caplog: Any) -> None:
+    async with a_site(tmp_path) as site:
+        damage = Damage(site)
+        job = await site.submit(await site.session())
+        await until(lambda: damage.met > 0 and "cannot start" in site.book.flights["TWIN"].message)
+        assert site.book.flights["TWIN"].job_id is None
+        damage.is_there = False
+        site.context.wake("TWIN")
+        await site.end(job)
+        assert site.book.flights["TWIN"].message == ""
+    assert [record.message for record in caplog.records].count("a job cannot start, trying again") == 1
+
+
+async def test_a_slice_in_flight_whose_program_cannot_be_read_is_adopted_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "_RETRY_SECONDS", (0.001,))
+    qpu = Qpu()
+    site = await a_life(tmp_path, qpu)
+    site.start()
+    job = await site.submit(await site.session())
+    await site.in_flight(job)
+    await site.crash(lose_queued=False)
+    site = await a_life(tmp_path, qpu)
+    damage = Damage(site)
+    site.start()
+    await until(lambda: damage.met > 3)
+    qpu.finish()
+    damage.is_there = False
+    assert (await site.end(job)).shots_done == 10
+    assert len(qpu.requests) == 1
+    await site.stop()
+
+
+async def test_a_job_that_cannot_be_read_to_be_checked_is_checked_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checker, "_PATIENCE_SECONDS", (0.001,))
+    workers = BrokenWorkers()
+    async with a_site(tmp_path, workers=workers) as site:
+        job = await site.submit(await site.session())
+        damage = Damage(site)
+        await until(lambda: damage.met > 3)
+        assert "damaged" in await site.story(job)
+        workers.is_broken = damage.is_there = False
+        await site.end(job)
