@@ -350,6 +350,30 @@ async def test_health_tells_in_a_sentence_what_is_wrong(fault, state, words):
     assert words in health.message
 
 
+@pytest.mark.parametrize(("path", "field"), [("/system/operational", "operational_status"), ("/jobs/0", "status")])
+async def test_half_a_character_in_an_answer_does_not_get_any_further(path, field):
+    half = '{"code": 200, "data": {"uid": 0, "%s": "BAD \\ud800"}, "status": "success"}' % field
+    async with rig() as (stub, driver):
+        device_id = await driver.start(a_slice())
+        stub.fault("GET", path, reply=(200, half), times=3)
+        if field == "status":
+            with pytest.raises(Unreachable) as doubt:
+                await driver.wait(device_id, a_slice())
+            message = doubt.value.message
+        else:
+            message = (await driver.health()).message
+    assert "BAD ?" in message
+    assert message.encode()
+
+
+async def test_a_character_in_two_halves_is_one():
+    whole = '{"detail": "sorry \\ud83d\\ude00"}'
+    async with rig() as (stub, driver):
+        stub.fault("POST", "/jobs", reply=(422, whole))
+        with pytest.raises(Refused, match="sorry \U0001f600"):
+            await driver.start(a_slice())
+
+
 async def test_a_redirect_is_named_and_never_followed():
     async with stub_qpu() as elsewhere, rig() as (stub, driver):
         target = {"Location": elsewhere.url + "/api/v1/system/operational"}
