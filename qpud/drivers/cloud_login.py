@@ -148,7 +148,7 @@ def _number(value: Any) -> float:
     """A life in seconds; 0 if none is told."""
     try:
         seconds = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return 0.0
     return seconds if math.isfinite(seconds) and seconds > 0 else 0.0
 
@@ -160,4 +160,4 @@ def _life(token: str, now: float) -> float:
         ends = _number(json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))["exp"])
     except (ValueError, LookupError, TypeError, RecursionError):
         return MOST_SECONDS
-    return max(1.0, ends - now)
+    return max(1.0, ends - now) if ends else MOST_SECONDS
