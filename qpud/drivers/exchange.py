@@ -28,7 +28,8 @@ KEEPALIVE_SECONDS = 4.0
 """Idle connections are dropped before uvicorn's 5 s do it: a POST must not meet a dying connection."""
 LIMITS = httpx.Limits(max_connections=4, keepalive_expiry=KEEPALIVE_SECONDS)
 TOO_MANY = 429
-_HALF = re.compile(rb"\\u[dD][89a-fA-F]")  # maybe half a character: JSON has such, no database, socket or log takes one
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+"""Maybe half a character, which JSON can hold and no database, socket or log takes."""
 _TOKEN = re.compile(r"[!-~]+")  # visible ASCII
 
 

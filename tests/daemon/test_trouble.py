@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ import pytest
 
 from qpud.core.errors import StorageFull
 from qpud.core.job import Reason
+from qpud.drivers.base import DeviceSpec, SliceRequest
 from qpud.scheduler import monitor, runner
 from qpud.telemetry.logs import to_stderr
 from tests.daemon.builders import a_site, until
-from tests.daemon.qpu import SPEC, Qpu
+from tests.daemon.qpu import SPEC, Qpu, QpuDriver
 
 
 def without_spec() -> Qpu:
@@ -50,6 +52,45 @@ async def test_a_resource_is_up_with_its_first_device_spec(tmp_path: Path, impat
         job = await site.submit(await site.session())
         site.qpu.spec = SPEC
         assert (await site.end(job)).shots_done == 10
+
+
+class Buggy(QpuDriver):
+    """Fails at one verb, twice."""
+
+    def __init__(self, qpu: Qpu, verb: str) -> None:
+        super().__init__("TWIN", qpu)
+        self._verb = verb
+        self.left = 2
+
+    def _fail(self, verb: str) -> None:
+        if verb == self._verb and self.left:
+            self.left -= 1
+            raise IndexError("list index out of range")
+
+    async def spec(self) -> DeviceSpec:
+        self._fail("spec")
+        return await super().spec()
+
+    async def find(self, request: SliceRequest) -> str | None:
+        self._fail("find")
+        return await super().find(request)
+
+
+@pytest.mark.parametrize("verb", ["spec", "find"])
+async def test_a_bug_of_a_driver_is_a_doubt_and_not_the_end_of_the_daemon(
+    tmp_path: Path, impatient: None, verb: str
+) -> None:
+    qpu = Qpu(seconds=0.0)
+    qpu.lose_replies = 1
+    driver = Buggy(qpu, verb)
+    async with a_site(tmp_path, qpu, drivers={"TWIN": driver}) as site:
+        job = await site.submit(await site.session())
+        root, ending = site.root, asyncio.create_task(site.end(job))
+        assert root is not None
+        await asyncio.wait({root, ending}, timeout=30.0, return_when=asyncio.FIRST_COMPLETED)
+        assert not root.done()
+        assert ending.result().shots_done == 10
+        assert not driver.left
 
 
 async def test_the_same_trouble_is_logged_once(tmp_path: Path, impatient: None, caplog: Any) -> None:

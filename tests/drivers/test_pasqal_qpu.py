@@ -352,7 +352,7 @@ async def test_health_tells_in_a_sentence_what_is_wrong(fault, state, words):
 
 @pytest.mark.parametrize(("path", "field"), [("/system/operational", "operational_status"), ("/jobs/0", "status")])
 async def test_half_a_character_in_an_answer_does_not_get_any_further(path, field):
-    half = '{"code": 200, "data": {"uid": 0, "%s": "BAD \\ud800"}, "status": "success"}' % field
+    half = json.dumps({"code": 200, "data": {"uid": 0, field: "BAD \ud800"}, "status": "success"})
     async with rig() as (stub, driver):
         device_id = await driver.start(a_slice())
         stub.fault("GET", path, reply=(200, half), times=3)
