@@ -58,6 +58,19 @@ async def test_the_qpu_seconds_are_those_of_the_qpus_own_naive_stamps():
     assert outcome.qpu_seconds == pytest.approx(0.1, abs=0.001)
 
 
+@pytest.mark.parametrize("stamps", [True, False])
+@pytest.mark.parametrize("jump", [3600.0, -3600.0])
+async def test_a_clock_that_is_set_meanwhile_is_not_charged(jump, stamps):
+    async with rig(shot_rate=100.0) as (stub, driver):
+        stub.stamps = stamps
+        request = a_slice(shots=50)
+        device_id = await driver.start(request)
+        before = driver._clock
+        driver._clock = lambda: before() + jump
+        outcome = await driver.wait(device_id, request)
+    assert outcome.qpu_seconds == pytest.approx(0.5, abs=0.001 if stamps else 0.4)
+
+
 async def test_once_the_rate_is_measured_a_slice_takes_one_or_two_polls():
     async with rig(shot_rate=200.0) as (stub, driver):
         await run(driver, "t0", shots=20)
