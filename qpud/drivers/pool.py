@@ -37,9 +37,9 @@ MOST_DEATHS = 3  # workers in a row that die under a job: maybe it is the job
 
 @dataclass(eq=False)
 class Work:
-    """One emulation; times are the daemon's, seconds since the epoch."""
+    """One emulation; times are monotonic seconds."""
 
-    wished: float  # monotonic seconds
+    wished: float
     began: float | None = None  # None while it waits for a worker
     ended: float | None = None
     berth: Berth | None = None
@@ -61,7 +61,7 @@ class Pool:
         policy: The resource; Workers, LauncherOptions, WorkerPython, WorkerIdleTime.
         local: The access node's worker.
         slurm: Starts and cancels.
-        clock: Wall time.
+        pulse: Monotonic seconds.
         on_shortage: Told which job, emulated ahead of its turn, has to give its worker up.
     """
 
@@ -70,14 +70,14 @@ class Pool:
         policy: ResourcePolicy,
         local: WorkersProtocol,
         slurm: SlurmProtocol,
-        clock: Callable[[], float],
+        pulse: Callable[[], float],
         on_shortage: Callable[[int], None],
     ) -> None:
         self.first: int | None = None
         self._policy = policy
         self._local = local
         self._slurm = slurm
-        self._clock = clock
+        self._pulse = pulse
         self._on_shortage = on_shortage
         self._options = shlex.split(policy.launcher_options or "")
         self._numbers = itertools.count(1)
@@ -175,7 +175,7 @@ class Pool:
         work = self._works[job_id] = Work(wished=asyncio.get_running_loop().time())
         for death in itertools.count(1):
             berth = await self._take(job_id)
-            work.berth, work.began = berth, self._clock()
+            work.berth, work.began = berth, self._pulse()
             try:
                 provenance = await berth.evolve(job_id, program, spec, shots=shots, seed=seed, options=options)
             except WorkerFault as fault:
@@ -191,7 +191,7 @@ class Pool:
                 break
             finally:
                 self._give_back(berth)
-        work.ended = self._clock()
+        work.ended = self._pulse()
         return {**provenance, "node": berth.node, "slurm_job_id": berth.slurm_job}
 
     async def deal(self, job_id: int, first_shot: int, shots: int) -> dict[str, int]:

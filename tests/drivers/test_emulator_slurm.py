@@ -145,7 +145,7 @@ async def test_a_slice_pays_for_its_time_on_a_worker_and_not_for_the_start_of_on
         began = time.time()
         outcome = await fly(driver, a_request())
         assert outcome.state is OutcomeState.DONE
-        assert outcome.qpu_seconds == pytest.approx(outcome.ended_at - outcome.started_at)
+        assert outcome.qpu_seconds == pytest.approx(outcome.ended_at - outcome.started_at, abs=1e-5)
         assert outcome.started_at - began > 0.3  # Pulser was imported in between
         assert (outcome.provenance["slurm_job_id"], outcome.provenance["node"]) == ("1", "here")
 
@@ -159,7 +159,7 @@ async def test_what_was_emulated_ahead_is_dealt_at_once_and_paid_by_the_first_sl
         first = await fly(driver, a_request("a", shots=4, job_shots=10))
         second = await fly(driver, a_request("b", shots=6, first_shot=4, job_shots=10))
         assert first.qpu_seconds > first.ended_at - first.started_at
-        assert second.qpu_seconds == pytest.approx(second.ended_at - second.started_at)
+        assert second.qpu_seconds == pytest.approx(second.ended_at - second.started_at, abs=1e-5)
         assert sum(merge_counts(first.counts, second.counts).values()) == 10
 
 
