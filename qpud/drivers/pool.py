@@ -283,8 +283,8 @@ class Pool:
 
     def _calm(self, now: float) -> float:
         """Seconds until something is due that no event tells."""
-        due = [berth.idle_since + self._policy.worker_idle_time for berth in self._berths if berth.job_id is None]
-        due += [self._retry_at] if self._failure else []
+        due = [berth.idle_since + self._policy.worker_idle_time for berth in self._idle]
+        due += [self._retry_at] if self._failure and not self._is_trying else []
         waits = [SHORTAGE_SECONDS] if self._wishes else []
         return max(0.05, min([60.0, *waits, *(at - now for at in due)]))
 
@@ -307,10 +307,14 @@ class Pool:
         busy = sum(berth.job_id is not None for berth in self._berths)
         demand = len(self._wishes) + busy or int(self._is_wanted or bool(self._failure))
         while len(self._berths) < min(self._policy.workers, demand):
-            is_trying = any(not berth.is_ready for berth in self._berths)
-            if self._failure and (is_trying or now < self._retry_at):
+            if self._failure and (self._is_trying or now < self._retry_at):
                 return  # one attempt at a time
             self._berths.append(self._new())
+
+    @property
+    def _is_trying(self) -> bool:
+        """Whether a worker is being started; how that ends is an event."""
+        return any(not berth.is_ready for berth in self._berths)
 
     def _new(self) -> Berth:
         name = self._slurm.name(self._policy.name, next(self._numbers))
@@ -320,11 +324,15 @@ class Pool:
         self._hired.set()
         return berth
 
-    def _dismiss_idle(self, now: float) -> None:
+    @property
+    def _idle(self) -> list[Berth]:
+        """The workers that are for nobody, and end after WorkerIdleTime."""
         if self._wishes:
-            return
-        settled = (berth for berth in self._berths if berth.is_ready or berth.is_queued)
-        for berth in [berth for berth in settled if berth.job_id is None]:
+            return []
+        return [berth for berth in self._berths if berth.job_id is None and (berth.is_ready or berth.is_queued)]
+
+    def _dismiss_idle(self, now: float) -> None:
+        for berth in self._idle:
             if now - berth.idle_since >= self._policy.worker_idle_time:
                 log.info("idle worker ends", extra={"resource": self._policy.name, "slurm_job": berth.slurm_job})
                 self._dismiss(berth)

@@ -132,6 +132,15 @@ async def test_a_slice_that_waits_for_slurm_says_so_and_costs_nothing_when_it_is
     assert (outcome.state, outcome.qpu_seconds) == (OutcomeState.CANCELED, 0.0)
 
 
+async def test_while_a_slice_waits_for_slurm_nobody_looks_for_idle_workers_again_and_again() -> None:
+    slurm = NearbySlurm()
+    slurm.gate.clear()
+    async with opened(slurm, worker_idle_time=0.01) as driver:
+        await driver.start(a_request())
+        await until(lambda: "PENDING" in driver.lacks(1))
+        assert driver._pool._calm(asyncio.get_running_loop().time() + 0.02) > 1.0
+
+
 async def test_closing_cancels_what_slurm_may_still_have() -> None:
     slurm = NearbySlurm()
     async with opened(slurm):
