@@ -11,10 +11,11 @@ import pytest
 
 from qpud.core.errors import StorageFull
 from qpud.core.job import Reason
+from qpud.core.slurm import SlurmAway, SlurmHold
 from qpud.drivers.base import DeviceSpec, SliceRequest
 from qpud.scheduler import monitor, runner
 from qpud.telemetry.logs import to_stderr
-from tests.daemon.builders import a_site, until
+from tests.daemon.builders import ALICE, a_life, a_site, until
 from tests.daemon.qpu import SPEC, Qpu, QpuDriver
 
 
@@ -134,6 +135,38 @@ async def test_a_full_disk_is_logged_once_a_minute_and_once_when_there_is_room_a
             await site.end(job)
     said = [record.message for record in caplog.records if "slice bound" in record.message]
     assert said == ["a slice boundary cannot be stored, trying again", "slice boundaries are stored again"]
+
+
+class SlowSlurm:
+    """Releases what it is told to, and answers too late."""
+
+    def __init__(self) -> None:
+        self.hold = SlurmHold(id=7, user_id=ALICE.user_id, state="PENDING", reason="JobHeldUser")
+        self.told = 0
+
+    async def hold_of(self, number: int) -> SlurmHold:
+        return self.hold
+
+    async def release(self, number: int, by: str) -> None:
+        self.told += 1
+        self.hold = SlurmHold(id=7, user_id=ALICE.user_id, state="RUNNING", reason="None")
+        raise SlurmAway("Slurm does not answer (no answer within 8 s)")
+
+
+async def test_a_slurm_job_whose_release_was_answered_too_late_is_told_to_be_released(tmp_path: Path) -> None:
+    slurm: Any = SlowSlurm()
+    site = await a_life(tmp_path, Qpu(seconds=0.0), slurm=slurm)
+    site.context.slurm_control = slurm
+    site.start()
+    try:
+        job = await site.end(await site.submit(await site.session(), then_release=7))
+        async with asyncio.timeout(30):
+            while "it is tried again" not in (story := await site.story(job)) or "released:" not in story:
+                await site.settle()
+    finally:
+        await site.stop()
+    assert "Slurm job 7 was released: all jobs that it waited for have ended (1 DONE)" in story
+    assert slurm.told == 1
 
 
 @pytest.fixture
