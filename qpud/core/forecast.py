@@ -248,15 +248,19 @@ class Prospect:
     def _bars(self, reservation: Reservation, session: Session | None) -> bool:
         return reservation.resource == self._resource and not owns(reservation, session)
 
+    @property
+    def _waits_for_worker(self) -> bool:
+        return self._flight.is_unmanned and self._survey.grip.job is not None
+
     def _about_worker(self, job: Job) -> str:
         holder = self._survey.grip.job
-        if holder is None or not self._flight.is_unmanned:
+        if holder is None or not self._waits_for_worker:
             return ""
         return f"{'its slice' if holder.id == job.id else f'the slice of job {holder.id}'} waits for a worker"
 
     def _is_bounded(self, job: Job) -> bool:
         """Whether anybody can say when its turn comes at the latest."""
-        if self._flight.is_unmanned:
+        if self._waits_for_worker:
             return False
         if self.order.newcomers is not Newcomers.OTHER_SESSIONS:
             return self.order.newcomers is not Newcomers.ANYBODY

@@ -138,6 +138,14 @@ def test_a_slice_that_waits_for_a_worker_is_not_expected_to_be_over() -> None:
     assert all("waits for a worker" in forecast.reason for forecast in forecasts)
 
 
+def test_a_slice_that_was_cut_without_a_worker_leaves_a_free_resource_with_bounds() -> None:
+    oracle, job = a_slice_without_a_worker()
+    oracle.book.claim(RESOURCE, None)
+    oracle.book.leave(RESOURCE)
+    oracle.book.flights[RESOURCE].slice = None
+    assert oracle.foresee(job).end_latest is not None
+
+
 def test_a_higher_tier_does_not_wait_for_a_slice_without_a_worker() -> None:
     oracle, _job = a_slice_without_a_worker()
     oracle.session("p", queue="production")
