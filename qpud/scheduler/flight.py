@@ -176,6 +176,9 @@ class Crew:
                 asked = await self._watch(waiting, device_id, flying, asked)
                 outcome = self._outcome_of(waiting)
             except Unreachable as fault:
+                if isinstance(fault, Undecided) and self._is_stopped(flying.job_id):
+                    self._see_again()
+                    return Landed(outcome=None, note=f"given up: {fault.message}")
                 await self._lose_sight(flying, fault.message)
                 await self._pause(attempt)
                 await self._until_it_answers()

@@ -11,11 +11,12 @@ import pytest
 
 from qpud.core.errors import StorageFull
 from qpud.core.job import Reason
+from qpud.core.slices import Outcome
 from qpud.core.slurm import SlurmAway, SlurmHold
-from qpud.drivers.base import DeviceSpec, SliceRequest
+from qpud.drivers.base import DeviceSpec, SliceRequest, Undecided
 from qpud.scheduler import monitor, runner
 from qpud.telemetry.logs import to_stderr
-from tests.daemon.builders import ALICE, a_life, a_site, until
+from tests.daemon.builders import ALICE, CANCELED, DONE, a_life, a_site, sums, until
 from tests.daemon.qpu import SPEC, Qpu, QpuDriver
 
 
@@ -135,6 +136,31 @@ async def test_a_full_disk_is_logged_once_a_minute_and_once_when_there_is_room_a
             await site.end(job)
     said = [record.message for record in caplog.records if "slice bound" in record.message]
     assert said == ["a slice boundary cannot be stored, trying again", "slice boundaries are stored again"]
+
+
+class Puzzling(QpuDriver):
+    """Tells nothing of its first slice that anybody could understand."""
+
+    async def wait(self, device_id: str, request: SliceRequest) -> Outcome:
+        if request.tag == self.qpu.requests[0].tag:
+            self.qpu.running = None
+            raise Undecided("TWIN reports the unknown status STRANGE of job 1")
+        return await super().wait(device_id, request)
+
+
+async def test_a_slice_of_which_nobody_can_tell_how_it_is_ends_when_a_person_cancels_its_job(tmp_path: Path) -> None:
+    qpu = Qpu(seconds=0.0)
+    async with a_site(tmp_path, qpu, drivers={"TWIN": Puzzling("TWIN", qpu)}) as site:
+        session = await site.session()
+        first, second = await site.submit(session), await site.submit(session)
+        await until(lambda: site.book.flights["TWIN"].state == "unreachable")
+        assert (await site.job(first)).reason is Reason.UNKNOWN
+        await site.service.cancel_job(ALICE, str(first.id))
+        async with asyncio.timeout(30):
+            ended = await site.ended(first, second)
+        assert [job.state for job in ended] == [CANCELED, DONE]
+        assert "given up: TWIN reports the unknown status STRANGE" in await site.story(first)
+    assert sums(tmp_path) == (10, 10, 10)
 
 
 class SlowSlurm:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from qpud.core.slices import OutcomeState
-from qpud.drivers.base import Fault, HealthState, Refused, Unreachable
+from qpud.drivers.base import Fault, HealthState, Refused, Undecided, Unreachable
 from qpud.drivers.pasqal_qpu import PasqalQpuDriver
 from tests.drivers.builders import a_slice, opened, qpu, run
 from tests.drivers.stub_qpu import HTML, SPECS, StubQpu, stub_qpu
@@ -319,7 +319,7 @@ async def test_an_unknown_status_leaves_the_slice_unknown():
         request = a_slice()
         device_id = await driver.start(request)
         stub.jobs[0].status = "LEVITATING"
-        with pytest.raises(Unreachable, match="LEVITATING"):
+        with pytest.raises(Undecided, match="LEVITATING.* cancel the job here"):
             await driver.wait(device_id, request)
 
 
