@@ -319,7 +319,7 @@ async def test_an_unknown_status_leaves_the_slice_unknown():
         request = a_slice()
         device_id = await driver.start(request)
         stub.jobs[0].status = "LEVITATING"
-        with pytest.raises(Undecided, match="LEVITATING.* cancel the job here"):
+        with pytest.raises(Undecided, match="LEVITATING of job 0: look there, and cancel the job here"):
             await driver.wait(device_id, request)
 
 
