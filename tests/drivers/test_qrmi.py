@@ -265,3 +265,13 @@ def test_a_spec_with_half_a_character_is_none(field):
     target = json.dumps({"device_type": "FRESNEL", "specs": {"name": "FRESNEL", field: "half \ud800"}})
     with pytest.raises(Unreachable, match="half a character"):
         spec_of("FRESNEL", target, is_pulser=True)
+
+
+async def test_who_gives_up_while_the_helper_starts_does_not_shift_the_answers_of_others():
+    async with rig() as (_fake, driver):
+        asking = asyncio.create_task(driver.spec())
+        while driver._process._launched is None:
+            await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        assert (await driver.health()).state is HealthState.UP
