@@ -148,7 +148,7 @@ class Crew:
         except Exception as error:
             if not self.in_the_dark:  # else it was said: it may be asked again all night
                 log.exception("driver fault, the slice is in doubt", extra={"resource": self._name, "tag": tag})
-            raise Unreachable(f"the driver of {self._name} failed ({type(error).__name__}: {error})"[:300]) from error
+            raise Undecided(f"the driver of {self._name} failed ({type(error).__name__}: {error})"[:300]) from error
 
     async def _find(self, request: SliceRequest, flying: Slice, why: str) -> str | None:
         for attempt in itertools.count():

@@ -57,12 +57,12 @@ async def test_a_resource_is_up_with_its_first_device_spec(tmp_path: Path, impat
 
 
 class Buggy(QpuDriver):
-    """Fails at one verb, twice."""
+    """Fails at one verb, so often."""
 
-    def __init__(self, qpu: Qpu, verb: str) -> None:
+    def __init__(self, qpu: Qpu, verb: str, times: int = 2) -> None:
         super().__init__("TWIN", qpu)
         self._verb = verb
-        self.left = 2
+        self.left = times
 
     def _fail(self, verb: str) -> None:
         if verb == self._verb and self.left:
@@ -136,6 +136,17 @@ async def test_a_full_disk_is_logged_once_a_minute_and_once_when_there_is_room_a
             await site.end(job)
     said = [record.message for record in caplog.records if "slice bound" in record.message]
     assert said == ["a slice boundary cannot be stored, trying again", "slice boundaries are stored again"]
+
+
+async def test_a_job_whose_slice_a_driver_cannot_look_for_ends_when_a_person_cancels_it(tmp_path: Path) -> None:
+    qpu = Qpu(seconds=0.0)
+    qpu.lose_replies = 1
+    async with a_site(tmp_path, qpu, drivers={"TWIN": Buggy(qpu, "find", times=10**6)}) as site:
+        job = await site.submit(await site.session())
+        await until(lambda: site.book.flights["TWIN"].state == "unreachable")
+        await site.service.cancel_job(ALICE, str(job.id))
+        async with asyncio.timeout(30):
+            assert (await site.end(job)).state is CANCELED
 
 
 class Puzzling(QpuDriver):
