@@ -31,6 +31,7 @@ def shots_of(text: str) -> int | None:
     """
     try:
         config = json.loads(text)
+        json.dumps(config, ensure_ascii=False).encode()  # half a character could not be told back
     except (ValueError, RecursionError):
         raise Invalid("the backend configuration is not JSON") from None
     if not isinstance(config, dict):

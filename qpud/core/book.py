@@ -50,6 +50,7 @@ class Flight:
         contested_at: When a higher tier came that will cut the slice; None if none did.
         is_unmanned: Whether the slice in flight waits for a worker; after its end, whether it was cut while it did.
         unchecked: Why submissions cannot be checked now: a worker that does not start, say. "" if they can.
+        manned_at: When the slice in flight got the worker that it had waited for; None if it did not wait.
     """
 
     __slots__ = (
@@ -62,6 +63,7 @@ class Flight:
         "job_id",
         "leaving",
         "lengths",
+        "manned_at",
         "message",
         "pace",
         "register",
@@ -81,6 +83,7 @@ class Flight:
         self.since = 0.0
         self.contested_at: float | None = None
         self.is_unmanned = False
+        self.manned_at: float | None = None
         self.lengths: SliceLengths | None = None
         self.job_id: int | None = None
         self.leaving: int | None = None
@@ -92,6 +95,12 @@ class Flight:
         self.is_down = False
         self.degraded: str | None = None
         self.units_out = 0
+
+    def see_worker(self, *, is_missing: bool, now: float) -> None:
+        """Take in whether the slice in flight waits for a worker, at `now` in seconds since the epoch."""
+        if self.is_unmanned and not is_missing:
+            self.manned_at = now
+        self.is_unmanned = is_missing
 
     @property
     def shown_state(self) -> str:

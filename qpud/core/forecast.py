@@ -24,9 +24,9 @@ import msgspec
 
 from qpud.core.book import Book
 from qpud.core.curve import Place
-from qpud.core.explain import sentence
+from qpud.core.explain import reason, sentence
 from qpud.core.fairshare import Contender, part_of
-from qpud.core.job import Job, JobState
+from qpud.core.job import Job, JobState, Reason
 from qpud.core.line import NOTHING, Work
 from qpud.core.order import Newcomers
 from qpud.core.passage import LARGEST_LOAD
@@ -180,7 +180,10 @@ class Prospect:
         flight = self._flight
         if flight.state == "up" and flight.drained is None and may_run(job):
             return ""
-        return sentence(job, self._book, self._book.policy, self.at).removeprefix("waits: ")
+        word = reason(job, self._book, self.at)
+        if word is Reason.NONE:  # what has the resource runs, but nobody can tell whether it goes on
+            word = Reason.DRAINED if flight.shown_state == "drained" else Reason.DOWN
+        return sentence(job, self._book, self._book.policy, self.at, word).removeprefix("waits: ")
 
     def _told(self, job: Job, lane: _Lane, first: float, ahead: float, length: float) -> Forecast:
         start: float | None
@@ -197,8 +200,8 @@ class Prospect:
         if not self._is_bounded(job):
             start_latest = end_latest = None
         words = f"{in_words(ahead)} of {'its own session' if lane.place else 'jobs before it'}" if ahead >= 1 else ""
-        reason = ", ".join([part for part in (lane.before, words, lane.behind) if part])
-        return Forecast(start, start_latest, end, end_latest, reason or f"{self._resource} is free")
+        why = ", ".join([part for part in (self._about_worker(job), lane.before, words, lane.behind) if part])
+        return Forecast(start, start_latest, end, end_latest, why or f"{self._resource} is free")
 
     def _start(self, job: Job, lane: _Lane, first: float, ahead: float, length: float) -> tuple[float, float]:
         place = lane.place
@@ -245,8 +248,20 @@ class Prospect:
     def _bars(self, reservation: Reservation, session: Session | None) -> bool:
         return reservation.resource == self._resource and not owns(reservation, session)
 
+    @property
+    def _waits_for_worker(self) -> bool:
+        return self._flight.is_unmanned and self._survey.grip.job is not None
+
+    def _about_worker(self, job: Job) -> str:
+        holder = self._survey.grip.job
+        if holder is None or not self._waits_for_worker:
+            return ""
+        return f"{'its slice' if holder.id == job.id else f'the slice of job {holder.id}'} waits for a worker"
+
     def _is_bounded(self, job: Job) -> bool:
         """Whether anybody can say when its turn comes at the latest."""
+        if self._waits_for_worker:
+            return False
         if self.order.newcomers is not Newcomers.OTHER_SESSIONS:
             return self.order.newcomers is not Newcomers.ANYBODY
         holder = self._survey.grip.job

@@ -64,7 +64,10 @@ def _shots_in_flight(job: Job, flight: Flight, order: Order, lengths: SliceLengt
 
 
 def _ends_at(shots: int, flight: Flight, now: float) -> float:
-    began = now if flight.slice is None else flight.slice.started_at or flight.slice.intended_at
+    if flight.slice is None or flight.is_unmanned:
+        began = now  # nobody knows when a worker comes: now is the soonest
+    else:
+        began = flight.manned_at or flight.slice.started_at or flight.slice.intended_at
     return began + flight.pace.seconds(shots, flight.sets_up) * flight.pace.wall
 
 
@@ -78,6 +81,10 @@ def _kept_until(job: Job, flight: Flight, order: Order, book: Book) -> float:
 
 def _cut_after(job: Job, flight: Flight, order: Order, book: Book, now: float) -> float:
     queue = book.policy.queues.get(job.queue)
-    if queue is None or order.runs_whole or queue.preempt_mode not in CUTTING:
+    if order.runs_whole:
+        return math.inf
+    if flight.is_unmanned:
+        return 0.0
+    if queue is None or queue.preempt_mode not in CUTTING:
         return math.inf
     return max(queue.grace_time, flight.since + queue.preempt_exempt_time - now)

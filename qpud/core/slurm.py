@@ -22,6 +22,9 @@ ENDED = frozenset(
 )
 """States in which the run that opened a session is over; a word that is in neither set closes nothing."""
 
+HELD = frozenset({"JobHeldUser", "JobHeldAdmin"})
+"""Slurm's words for why a held job waits."""
+
 ACTIONS = ("reserve", "change-reservation", "unreserve", "set-partition", "comment", "release")
 """What qpud may do to Slurm, as metrics and the record call it."""
 OUTCOMES = ("done", "refused", "away")

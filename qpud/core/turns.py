@@ -171,7 +171,7 @@ def begin(book: Book, resource: str, job_id: int, now: float) -> Job:
     flight, job = book.flights[resource], book.jobs[job_id]
     if flight.began != job_id:
         flight.began, flight.since, flight.contested_at = job_id, now, None
-    flight.is_unmanned = False
+    flight.is_unmanned, flight.manned_at = False, None
     flight.sets_up = flight.register != job.register_hash
     flight.register = job.register_hash
     if job.state is JobState.PENDING:

@@ -40,7 +40,7 @@ class Unreachable(Fault):
 
 
 class Undecided(Unreachable):
-    """The resource answers, and nobody but a person who looks there can tell whether it has the slice.
+    """The resource answers, and nobody but a person who looks there can tell whether it has the slice, or how that is.
 
     The slice stays UNKNOWN and is never started again by itself; canceling its job ends it.
     """

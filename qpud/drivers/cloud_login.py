@@ -160,4 +160,4 @@ def _life(token: str, now: float) -> float:
         ends = _number(json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))["exp"])
     except (ValueError, LookupError, TypeError, RecursionError):
         return MOST_SECONDS
-    return max(1.0, ends - now)
+    return max(1.0, ends - now) if ends else MOST_SECONDS

@@ -7,6 +7,7 @@ the same shots.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -205,13 +206,18 @@ class EmulatorDriver:
 
     def _stopwatch(self, _request: SliceRequest, /) -> Spent:
         """Start to measure a slice: here all its time is work."""
-        started = self._clock()
+        began = time.monotonic()
 
         def spent(_state: OutcomeState) -> Times:
-            ended = self._clock()
-            return Times(started, ended, ended - started)
+            ended = time.monotonic()
+            return self._times(began, ended, ended - began)
 
         return spent
+
+    def _times(self, began: float, now: float, qpu_seconds: float) -> Times:
+        """Wall times of what ends now, by monotonic ones: the wall clock may have been set meanwhile."""
+        wall = self._clock()
+        return Times(wall - (now - began), wall, qpu_seconds)
 
     async def _run(self, request: SliceRequest, spec: DeviceSpec, spent: Spent) -> Outcome:
         try:

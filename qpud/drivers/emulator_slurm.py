@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 
 from qpud.core.resource import ResourcePolicy
@@ -47,7 +48,7 @@ class SlurmEmulatorDriver(EmulatorDriver):
     def __init__(
         self, policy: ResourcePolicy, workers: WorkersProtocol, clock: Callable[[], float], slurm: SlurmProtocol
     ) -> None:
-        self._pool = Pool(policy, workers, slurm, clock, self._drop)
+        self._pool = Pool(policy, workers, slurm, time.monotonic, self._drop)
         super().__init__(policy, self._pool, clock)
         self.ahead = WINDOW * policy.workers if policy.workers > 1 else 0
         self._coming: dict[int, Coming] = {}
@@ -120,7 +121,7 @@ class SlurmEmulatorDriver(EmulatorDriver):
             raise Refused(why, transient=True)
 
     def _stopwatch(self, request: SliceRequest, /) -> Spent:
-        job_id, began = request.job_id, self._clock()
+        job_id, began = request.job_id, time.monotonic()
         self._pool.first = job_id
         self._unasked.discard(job_id)
 
@@ -131,16 +132,16 @@ class SlurmEmulatorDriver(EmulatorDriver):
 
     def _spent(self, job_id: int, slice_began: float, state: OutcomeState) -> Times:
         """A slice pays for its own time on a worker; the one that brings the first shots also for what was ahead."""
-        now, work = self._clock(), self._pool.work(job_id)
+        now, work = time.monotonic(), self._pool.work(job_id)
         if work is None or work.began is None:
-            return Times(now, now, 0.0)
+            return self._times(now, now, 0.0)
         computed = work.ended or now
         started = max(slice_began, computed if job_id in self._paid else work.began)
         ahead = 0.0
         if state is OutcomeState.DONE and job_id not in self._paid:
             self._paid.add(job_id)
             ahead = max(0.0, min(computed, slice_began) - work.began)
-        return Times(started, now, now - started + ahead)
+        return self._times(started, now, now - started + ahead)
 
     async def _emulated(self, request: SliceRequest, spec: DeviceSpec) -> dict[str, str]:
         job_id, task = request.job_id, self._evolving.get(request.job_id)

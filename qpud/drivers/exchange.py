@@ -28,6 +28,8 @@ KEEPALIVE_SECONDS = 4.0
 """Idle connections are dropped before uvicorn's 5 s do it: a POST must not meet a dying connection."""
 LIMITS = httpx.Limits(max_connections=4, keepalive_expiry=KEEPALIVE_SECONDS)
 TOO_MANY = 429
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+"""Maybe half a character, which JSON can hold and no database, socket or log takes."""
 _TOKEN = re.compile(r"[!-~]+")  # visible ASCII
 
 
@@ -192,6 +194,8 @@ async def _body(response: httpx.Response) -> bytes:
 def _object(raw: bytes) -> dict[str, Any] | None:
     try:
         content = json.loads(raw)
+        if _HALF.search(raw):
+            content = json.loads(json.dumps(content, ensure_ascii=False).encode(errors="replace"))
     except (ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None

@@ -25,6 +25,8 @@ WINDOW = 64
 """Newest jobs that are looked at when no earlier uid is known."""
 LONGEST_UID = 18
 """Digits of a uid that is a number; more are a name."""
+LARGEST_UID = 2**32
+"""A QPU that knows jobs beyond it knows none: it answers whatever it is asked for."""
 MOST = 1000
 """Jobs that are looked at before giving up."""
 
@@ -88,7 +90,7 @@ class Finder:
         if newest is not None and not (newest.isdecimal() and len(newest) <= LONGEST_UID):
             raise self._undecided(tag, f"its job ids are not numbers (such as {newest[:40]})")
         await self._check_alive(tag)
-        first = int(newest) + 1 if newest is not None else await self._first_of_window()
+        first = int(newest) + 1 if newest is not None else await self._first_of_window(tag)
         return None if first is None else await self._scan(tag, first)
 
     async def _check_alive(self, tag: str) -> None:
@@ -116,18 +118,20 @@ class Finder:
                 raise self._undecided(tag, "its newer jobs carry no context")
         raise self._undecided(tag, f"it is not among the {MOST} jobs after {first}")
 
-    async def _first_of_window(self) -> int | None:
+    async def _first_of_window(self, tag: str) -> int | None:
         """Where to scan from when no uid is known; None if the QPU has no jobs."""
         for uid in range(FIRST_UIDS):
             if await self.look(str(uid)) is not None:
-                return max(uid, await self._last(uid) - WINDOW)
+                return max(uid, await self._last(tag, uid) - WINDOW)
         return None
 
-    async def _last(self, known: int) -> int:
+    async def _last(self, tag: str, known: int) -> int:
         """The newest uid, by doubling steps and bisection; uids are consecutive."""
         low, step = known, 1
         while await self.look(str(low + step)) is not None:
             low, step = low + step, 2 * step
+            if step > LARGEST_UID:
+                raise self._undecided(tag, f"it answers for any job id (such as {low})")
         high = low + step
         while high - low > 1:
             middle = (low + high) // 2

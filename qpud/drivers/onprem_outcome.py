@@ -56,14 +56,17 @@ class Observed:
 
     def run_time(self, job: QpuJob) -> float | None:
         """Seconds that the job ran by the QPU's clock; None if not told, or longer than it was there."""
-        longest = math.inf if self._started_at is None else self._clock() - self._started_at + CLOCK_ERROR
+        longest = self.elapsed + CLOCK_ERROR if self.is_ours else math.inf
         return job.seconds if job.seconds is not None and 0 < job.seconds <= longest else None
 
     def times(self, seconds: float | None) -> tuple[float, float, float]:
-        """Start and end in wall time, and QPU seconds: `seconds` by the QPU's clock if known, else as observed."""
+        """Start and end in wall time, and QPU seconds: `seconds` by the QPU's clock if known, else as observed.
+
+        What is charged is never a difference of wall times: that clock may be set meanwhile.
+        """
         ended = self._clock()
         started = self._started_at if self._started_at is not None else ended - (seconds or 0.0)
-        return started, max(started, ended), seconds or max(0.0, ended - started)
+        return started, max(started, ended), seconds or (self.elapsed if self.is_ours else 0.0)
 
 
 def outcome_of(name: str, job: QpuJob, seen: Observed, program: str) -> Outcome:

@@ -37,9 +37,9 @@ MOST_DEATHS = 3  # workers in a row that die under a job: maybe it is the job
 
 @dataclass(eq=False)
 class Work:
-    """One emulation; times are the daemon's, seconds since the epoch."""
+    """One emulation; times are monotonic seconds."""
 
-    wished: float  # monotonic seconds
+    wished: float
     began: float | None = None  # None while it waits for a worker
     ended: float | None = None
     berth: Berth | None = None
@@ -61,7 +61,7 @@ class Pool:
         policy: The resource; Workers, LauncherOptions, WorkerPython, WorkerIdleTime.
         local: The access node's worker.
         slurm: Starts and cancels.
-        clock: Wall time.
+        pulse: Monotonic seconds.
         on_shortage: Told which job, emulated ahead of its turn, has to give its worker up.
     """
 
@@ -70,14 +70,14 @@ class Pool:
         policy: ResourcePolicy,
         local: WorkersProtocol,
         slurm: SlurmProtocol,
-        clock: Callable[[], float],
+        pulse: Callable[[], float],
         on_shortage: Callable[[int], None],
     ) -> None:
         self.first: int | None = None
         self._policy = policy
         self._local = local
         self._slurm = slurm
-        self._clock = clock
+        self._pulse = pulse
         self._on_shortage = on_shortage
         self._options = shlex.split(policy.launcher_options or "")
         self._numbers = itertools.count(1)
@@ -175,7 +175,7 @@ class Pool:
         work = self._works[job_id] = Work(wished=asyncio.get_running_loop().time())
         for death in itertools.count(1):
             berth = await self._take(job_id)
-            work.berth, work.began = berth, self._clock()
+            work.berth, work.began = berth, self._pulse()
             try:
                 provenance = await berth.evolve(job_id, program, spec, shots=shots, seed=seed, options=options)
             except WorkerFault as fault:
@@ -191,7 +191,7 @@ class Pool:
                 break
             finally:
                 self._give_back(berth)
-        work.ended = self._clock()
+        work.ended = self._pulse()
         return {**provenance, "node": berth.node, "slurm_job_id": berth.slurm_job}
 
     async def deal(self, job_id: int, first_shot: int, shots: int) -> dict[str, int]:
@@ -283,8 +283,8 @@ class Pool:
 
     def _calm(self, now: float) -> float:
         """Seconds until something is due that no event tells."""
-        due = [berth.idle_since + self._policy.worker_idle_time for berth in self._berths if berth.job_id is None]
-        due += [self._retry_at] if self._failure else []
+        due = [berth.idle_since + self._policy.worker_idle_time for berth in self._idle]
+        due += [self._retry_at] if self._failure and not self._is_trying else []
         waits = [SHORTAGE_SECONDS] if self._wishes else []
         return max(0.05, min([60.0, *waits, *(at - now for at in due)]))
 
@@ -307,10 +307,14 @@ class Pool:
         busy = sum(berth.job_id is not None for berth in self._berths)
         demand = len(self._wishes) + busy or int(self._is_wanted or bool(self._failure))
         while len(self._berths) < min(self._policy.workers, demand):
-            is_trying = any(not berth.is_ready for berth in self._berths)
-            if self._failure and (is_trying or now < self._retry_at):
+            if self._failure and (self._is_trying or now < self._retry_at):
                 return  # one attempt at a time
             self._berths.append(self._new())
+
+    @property
+    def _is_trying(self) -> bool:
+        """Whether a worker is being started; how that ends is an event."""
+        return any(not berth.is_ready for berth in self._berths)
 
     def _new(self) -> Berth:
         name = self._slurm.name(self._policy.name, next(self._numbers))
@@ -320,11 +324,15 @@ class Pool:
         self._hired.set()
         return berth
 
-    def _dismiss_idle(self, now: float) -> None:
+    @property
+    def _idle(self) -> list[Berth]:
+        """The workers that are for nobody, and end after WorkerIdleTime."""
         if self._wishes:
-            return
-        settled = (berth for berth in self._berths if berth.is_ready or berth.is_queued)
-        for berth in [berth for berth in settled if berth.job_id is None]:
+            return []
+        return [berth for berth in self._berths if berth.job_id is None and (berth.is_ready or berth.is_queued)]
+
+    def _dismiss_idle(self, now: float) -> None:
+        for berth in self._idle:
             if now - berth.idle_since >= self._policy.worker_idle_time:
                 log.info("idle worker ends", extra={"resource": self._policy.name, "slurm_job": berth.slurm_job})
                 self._dismiss(berth)

@@ -84,8 +84,8 @@ class QrmiProcess:
     async def ask(self, operation: str, **fields: Any) -> dict[str, Any]:
         """One request, in turn. Raises: Told, Lost."""
         async with self._turn:
-            launched = await self._ready()
             try:
+                launched = await self._ready()
                 async with asyncio.timeout(self._timeout):
                     answer = await self._exchange(launched, {"id": next(self._numbers), "op": operation, **fields})
             except (TimeoutError, OSError, ValueError) as broken:

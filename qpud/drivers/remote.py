@@ -22,6 +22,7 @@ from qpud.drivers.base import (
     HealthState,
     Refused,
     SliceRequest,
+    Undecided,
     Unreachable,
     WorkersProtocol,
 )
@@ -187,7 +188,8 @@ class RemoteDriver:
         job = await look(device_id, seen)
         seen.misses = seen.misses + 1 if job is None else 0
         if job is not None and job.phase is Phase.UNKNOWN:
-            raise Unreachable(f"resource {self.name} reports the unknown status {job.status} of {what}")
+            words = "look there, and cancel the job here if it must not wait"
+            raise Undecided(f"resource {self.name} reports the unknown status {job.status} of {what}: {words}")
         return job
 
     async def _rest(self, rhythm: Rhythm, seen: Observed) -> None:

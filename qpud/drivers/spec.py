@@ -105,6 +105,8 @@ def read_spec(name: str, specs: Any, *, is_emulator: bool = False) -> DeviceSpec
         content = None
     if not isinstance(content, dict) or not isinstance(content.get("name"), str):
         raise Unreachable(f"resource {name} reports no device spec: specs is neither a device nor its text")
+    if not _is_text(content):
+        raise Unreachable(f"resource {name} reports no device spec: specs holds half a character")
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     most = content.get("max_runs")
     return DeviceSpec(
@@ -114,3 +116,12 @@ def read_spec(name: str, specs: Any, *, is_emulator: bool = False) -> DeviceSpec
         max_runs=most if type(most) is int and most <= LARGEST_JOB else None,
         accepts_virtual=is_emulator or content.get("is_virtual") is True,
     )
+
+
+def _is_text(content: dict[str, Any]) -> bool:
+    """Whether no string is cut within a character: such a one ends the worker that reads it, and the store."""
+    try:
+        json.dumps(content, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

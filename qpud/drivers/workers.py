@@ -275,9 +275,13 @@ class Workers:
             self._job_of.pop(number, None)
 
     def _patience(self, fields: dict[str, Any]) -> float:
-        """Seconds in which any answer is due: the parent keeps the limits itself, unless it hangs."""
-        limits = fields.get("options", {})
-        return float(limits.get("seconds", 2 * self._settings.validation_timeout)) + HANG_SECONDS
+        """Seconds in which any answer is due: the parent keeps the limits itself, unless it hangs.
+
+        What asks a validator waits for those before it, each of which may take its time.
+        """
+        before = len(self._pending) - len(self._job_of)
+        seconds = (2 + before / max(1, self._settings.validators)) * self._settings.validation_timeout
+        return float(fields.get("options", {}).get("seconds", seconds)) + HANG_SECONDS
 
     def _hung(self, operation: str) -> WorkerFault:
         """Kill a parent that does not answer: it is started again like one that died."""

@@ -137,18 +137,23 @@ class Crew:
         return found
 
     async def _start(self, request: SliceRequest) -> str:
+        return await self._patiently(self._honestly(self._driver.start(request), request.tag))
+
+    async def _honestly(self, what: Coroutine[Any, Any, T], tag: str) -> T:
+        """A driver's answer; after a bug of it, whether the slice is there is not known. Raises: Fault."""
         try:
-            return await self._patiently(self._driver.start(request))
+            return await what
         except Fault:
             raise
-        except Exception as error:  # a driver's bug: whether the slice started is not known
-            log.exception("driver fault at start", extra={"resource": self._name, "tag": request.tag})
-            raise Unreachable(f"the driver of {self._name} failed ({type(error).__name__}: {error})") from error
+        except Exception as error:
+            if not self.in_the_dark:  # else it was said: it may be asked again all night
+                log.exception("driver fault, the slice is in doubt", extra={"resource": self._name, "tag": tag})
+            raise Undecided(f"the driver of {self._name} failed ({type(error).__name__}: {error})"[:300]) from error
 
     async def _find(self, request: SliceRequest, flying: Slice, why: str) -> str | None:
         for attempt in itertools.count():
             try:
-                found = await self._patiently(self._driver.find(request))
+                found = await self._patiently(self._honestly(self._driver.find(request), request.tag))
             except Fault as fault:
                 why = fault.message
                 if isinstance(fault, Undecided) and self._is_stopped(flying.job_id):
@@ -171,6 +176,9 @@ class Crew:
                 asked = await self._watch(waiting, device_id, flying, asked)
                 outcome = self._outcome_of(waiting)
             except Unreachable as fault:
+                if isinstance(fault, Undecided) and self._is_stopped(flying.job_id):
+                    self._see_again()
+                    return Landed(outcome=None, note=f"given up: {fault.message}")
                 await self._lose_sight(flying, fault.message)
                 await self._pause(attempt)
                 await self._until_it_answers()

@@ -62,6 +62,10 @@ class Monitor:
             self._context.metrics.driver_error(self.name, "spec")
             self._complain(fault.message)
             return
+        except Exception as error:  # a driver's bug: the other resources go on
+            self._context.metrics.driver_error(self.name, "spec")
+            self._complain(f"the driver of {self.name} failed ({type(error).__name__}: {error})"[:300], error)
+            return
         self._lacking = ""
         known = self._context.specs.get(self.name)
         if known is None or known.hash != spec.hash:
@@ -82,8 +86,8 @@ class Monitor:
             await self._context.store.write(lambda transaction: records.add_spec(transaction, text, self.name, now))
             self._unkept = None
 
-    def _complain(self, why: str) -> None:
+    def _complain(self, why: str, error: Exception | None = None) -> None:
         """Once for each reason: it is asked again every two seconds, maybe all night."""
         if why != self._lacking:
-            log.warning("no device spec", extra={"resource": self.name, "why": why})
+            log.warning("no device spec", exc_info=error, extra={"resource": self.name, "why": why})
         self._lacking = why

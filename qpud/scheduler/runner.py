@@ -357,8 +357,9 @@ class Runner:
 
     def _cut_at(self) -> float | None:
         """When the slice in flight is to be cut, seconds since the epoch; None if it may run to its end."""
-        self._context.book.flights[self._name].is_unmanned = self._foresight.is_unmanned()
-        interruption = turns.interruption(self._context.book, self._name, self._context.clock())
+        book, now = self._context.book, self._context.clock()
+        book.flights[self._name].see_worker(is_missing=self._foresight.is_unmanned(), now=now)
+        interruption = turns.interruption(book, self._name, now)
         return None if interruption is None else interruption.at
 
     def _beat(self) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from qpud.context import Context
 from qpud.core.errors import QpudError
-from qpud.core.slurm import SlurmHold, not_releasable
+from qpud.core.slurm import HELD, SlurmHold, SlurmRefused, not_releasable
 from qpud.service.held import HeldVerbs
 from qpud.store import releases as sql
 from qpud.store.releases import Promise
@@ -40,6 +40,7 @@ class Releases:
         self._verbs = verbs
         self._first_pause = first_pause
         self._promises: dict[int, Promise] = {}
+        self._told: set[int] = set()  # Slurm was told to release these; its answer, or our record of it, may be lost
         self._new: asyncio.Queue[int] = asyncio.Queue()
         context.promise = self._add
 
@@ -102,20 +103,35 @@ class Releases:
 
         def then(_none: None) -> None:
             del self._promises[number]
+            self._told.discard(number)
 
         await context.store.write(lambda transaction: sql.settle(transaction, number, at, outcome), then)
 
     async def _outcome(self, number: int, hold: SlurmHold | None) -> str:
         context, user_id = self._context, self._promises[number].user_id
         user = context.names(user_id)
-        if why := not_releasable(number, user_id, user, hold):
-            log.info("a Slurm job was not released", extra={"slurm_job": number, "user": user, "why": why})
-            return f"Slurm job {number} was not released: {why}"
-        if context.slurm_control is not None:
-            await context.slurm_control.release(number, user)
+        if not self._was_released(number, hold):
+            if why := not_releasable(number, user_id, user, hold):
+                log.info("a Slurm job was not released", extra={"slurm_job": number, "user": user, "why": why})
+                return f"Slurm job {number} was not released: {why}"
+            await self._release(number, user)
         ended = await sql.endings(context.store, number)
         states = ", ".join(f"{count} {state}" for state, count in sorted(ended.items()))
         return f"Slurm job {number} was released: all jobs that it waited for have ended ({states})"
+
+    def _was_released(self, number: int, hold: SlurmHold | None) -> bool:
+        """Whether an earlier try did it, although that could not be told or stored."""
+        return number in self._told and (hold is None or hold.reason not in HELD)
+
+    async def _release(self, number: int, user: str) -> None:
+        if self._context.slurm_control is None:
+            return
+        self._told.add(number)
+        try:
+            await self._context.slurm_control.release(number, user)
+        except SlurmRefused:
+            self._told.discard(number)
+            raise
 
     async def _tell(self, number: int, text: str) -> None:
         jobs, at = sorted(self._promises[number].jobs), self._context.clock()

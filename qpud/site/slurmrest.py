@@ -52,7 +52,7 @@ class SlurmRest:
         try:
             writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n\r\n".encode())
             return await _answer(reader)
-        except (OSError, EOFError, ValueError, msgspec.DecodeError, asyncio.LimitOverrunError) as why:
+        except (OSError, EOFError, ValueError, RecursionError, msgspec.DecodeError, asyncio.LimitOverrunError) as why:
             raise SlurmAway(f"slurmrestd at {self._socket} answers what cannot be read ({why})") from None
         finally:
             writer.close()
@@ -72,15 +72,15 @@ async def _answer(reader: asyncio.StreamReader) -> dict[str, Any] | None:
 
 def _job_in(body: dict[str, Any], number: int) -> SlurmJob | None:
     """The job in an answer. Raises: SlurmAway, if it is an error or has another shape."""
-    errors = body.get("errors") or []
-    if any(error.get("error_number") == _NO_SUCH_JOB for error in errors):
-        return None
-    if errors:
-        raise SlurmAway(f"slurmrestd answers {str(errors[0].get('error') or errors[0].get('description'))[:100]}")
     try:
+        errors = body.get("errors") or []
+        if any(error.get("error_number") == _NO_SUCH_JOB for error in errors):
+            return None
+        if errors:
+            raise SlurmAway(f"slurmrestd answers {str(errors[0].get('error') or errors[0].get('description'))[:100]}")
         found = [job for job in body["jobs"] if job["job_id"] == number]
         return _job_of(found[0]) if len(found) == 1 else None
-    except (KeyError, TypeError, ValueError, OverflowError) as why:
+    except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as why:
         raise SlurmAway(f"slurmrestd answers a job of an unknown shape ({why!r})") from None
 
 

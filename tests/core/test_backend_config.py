@@ -61,3 +61,10 @@ def test_an_observable_by_its_name_alone_says_no_shots() -> None:
 def test_what_is_no_object_is_refused(text: str) -> None:
     with pytest.raises(Invalid, match="JSON"):
         shots_of(text)
+
+
+@pytest.mark.parametrize("changes", [{"initial_state": "\ud800"}, {"observables": ["\ud800"]}])
+def test_half_a_character_is_refused_in_words_that_can_be_sent(changes: dict[str, Any]) -> None:
+    with pytest.raises(Invalid) as refused:
+        shots_of(config(**changes))
+    assert refused.value.message.encode()

@@ -117,6 +117,73 @@ def test_a_simulated_resource_that_is_sped_up_is_foreseen_in_time_of_the_clock()
     assert times(oracle.foresee(oracle.submit("a", 100))) == (1.0, 11.0)
 
 
+# -- a slice without a worker
+def a_slice_without_a_worker(shots: int = 100) -> tuple[Oracle, Job]:
+    """It has waited for a thousand seconds."""
+    oracle = Oracle(changed(a_policy(), "development", slice_seconds=1000.0))
+    oracle.session("a")
+    job = oracle.submit("a", shots)
+    oracle.take_off()
+    oracle.book.flights[RESOURCE].see_worker(is_missing=True, now=oracle.now)
+    oracle.now += 1000.0
+    return oracle, job
+
+
+def test_a_slice_that_waits_for_a_worker_is_not_expected_to_be_over() -> None:
+    oracle, job = a_slice_without_a_worker()
+    behind = oracle.submit("a", 50)
+    forecasts = [oracle.foresee(one) for one in (job, behind)]
+    assert [times(forecast) for forecast in forecasts] == [(None, 1101.0), (1101.0, 1151.0)]
+    assert [forecast.end_latest for forecast in forecasts] == [None, None]  # nobody knows when it gets one
+    assert all("waits for a worker" in forecast.reason for forecast in forecasts)
+
+
+def test_a_slice_that_was_cut_without_a_worker_leaves_a_free_resource_with_bounds() -> None:
+    oracle, job = a_slice_without_a_worker()
+    oracle.book.claim(RESOURCE, None)
+    oracle.book.leave(RESOURCE)
+    oracle.book.flights[RESOURCE].slice = None
+    assert oracle.foresee(job).end_latest is not None
+
+
+def test_a_higher_tier_does_not_wait_for_a_slice_without_a_worker() -> None:
+    oracle, _job = a_slice_without_a_worker()
+    oracle.session("p", queue="production")
+    forecast = oracle.foresee(oracle.submit("p", 10))
+    assert (*times(forecast), forecast.start_latest) == (1001.0, 1011.0, None)
+
+
+def test_the_end_of_a_slice_is_reckoned_from_when_it_got_its_worker() -> None:
+    oracle, job = a_slice_without_a_worker()
+    oracle.book.flights[RESOURCE].see_worker(is_missing=False, now=oracle.now)
+    oracle.now += 40.0
+    assert oracle.foresee(job).end == 1001.0 + 100.0
+    oracle.book.flights[RESOURCE].see_worker(is_missing=True, now=oracle.now)  # its node was lost
+    assert oracle.foresee(job).end == oracle.now + 100.0
+
+
+def test_the_next_slice_is_not_reckoned_from_the_worker_of_the_one_before() -> None:
+    oracle, job = a_slice_without_a_worker(2000)
+    oracle.book.flights[RESOURCE].see_worker(is_missing=False, now=oracle.now)
+    oracle.touch_down()
+    oracle.now = 5000.0
+    oracle.take_off()
+    assert oracle.foresee(job).end == 6000.0
+
+
+@pytest.mark.parametrize("state", ["down", "drained"])
+def test_a_job_whose_resource_takes_nothing_more_is_told_so_and_not_that_it_runs(state: str) -> None:
+    oracle, job = a_slice_without_a_worker()
+    flight = oracle.book.flights[RESOURCE]
+    if state == "down":
+        flight.state, flight.message = "down", "no worker starts: invalid partition"
+    else:
+        flight.drained = "laser service"
+    forecast = oracle.foresee(job)
+    assert times(forecast) == (None, None)
+    assert forecast.reason.startswith(f"TWIN is {state} (")
+
+
 def test_a_higher_tier_waits_for_the_slice_in_flight_only() -> None:
     oracle = Oracle()
     oracle.session("a")

@@ -146,10 +146,12 @@ class Site:
         self.root = asyncio.create_task(self.run())
 
     async def stop(self) -> None:
-        """Stop in order."""
-        await self._end_tasks()
-        await self.context.store.close()
-        await self.context.validator.close()
+        """Stop in order; a store that stays open would keep the process from ending."""
+        try:
+            await self._end_tasks()
+        finally:
+            await self.context.store.close()
+            await self.context.validator.close()
 
     async def crash(self, *, lose_queued: bool) -> None:
         """Die here: nothing more runs, and what the writer had not begun is lost or, just before, was not."""

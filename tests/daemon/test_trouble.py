@@ -13,13 +13,15 @@ import pytest
 from qpud import daemon
 from qpud.core.errors import StorageFull, Unavailable
 from qpud.core.job import Reason
-from qpud.drivers.base import DeviceSpec, Health, HealthState, Program
+from qpud.core.slices import Outcome
+from qpud.core.slurm import SlurmAway, SlurmHold
+from qpud.drivers.base import DeviceSpec, Health, HealthState, Program, SliceRequest, Undecided
 from qpud.drivers.workers import Verdict, WorkerFault
 from qpud.scheduler import checker, monitor, runner
 from qpud.service import reaper
 from qpud.site.peer import bind_unix
 from qpud.telemetry.logs import to_stderr
-from tests.daemon.builders import Clock, FakeWorkers, Site, a_life, a_site, until
+from tests.daemon.builders import ALICE, CANCELED, DONE, Clock, FakeWorkers, Site, a_life, a_site, sums, until
 from tests.daemon.qpu import SPEC, Qpu, QpuDriver
 
 
@@ -98,6 +100,45 @@ async def test_sessions_that_cannot_be_ended_are_logged_once(
     assert [record.message for record in caplog.records].count("a session could not be ended, trying again") == 1
 
 
+class Buggy(QpuDriver):
+    """Fails at one verb, so often."""
+
+    def __init__(self, qpu: Qpu, verb: str, times: int = 2) -> None:
+        super().__init__("TWIN", qpu)
+        self._verb = verb
+        self.left = times
+
+    def _fail(self, verb: str) -> None:
+        if verb == self._verb and self.left:
+            self.left -= 1
+            raise IndexError("list index out of range")
+
+    async def spec(self) -> DeviceSpec:
+        self._fail("spec")
+        return await super().spec()
+
+    async def find(self, request: SliceRequest) -> str | None:
+        self._fail("find")
+        return await super().find(request)
+
+
+@pytest.mark.parametrize("verb", ["spec", "find"])
+async def test_a_bug_of_a_driver_is_a_doubt_and_not_the_end_of_the_daemon(
+    tmp_path: Path, impatient: None, verb: str
+) -> None:
+    qpu = Qpu(seconds=0.0)
+    qpu.lose_replies = 1
+    driver = Buggy(qpu, verb)
+    async with a_site(tmp_path, qpu, drivers={"TWIN": driver}) as site:
+        job = await site.submit(await site.session())
+        root, ending = site.root, asyncio.create_task(site.end(job))
+        assert root is not None
+        await asyncio.wait({root, ending}, timeout=30.0, return_when=asyncio.FIRST_COMPLETED)
+        assert not root.done()
+        assert ending.result().shots_done == 10
+        assert not driver.left
+
+
 async def test_the_same_trouble_is_logged_once(tmp_path: Path, impatient: None, caplog: Any) -> None:
     asked = 0
 
@@ -152,6 +193,74 @@ async def test_sockets_that_somebody_removed_are_told_once_each(tmp_path: Path, 
         await asyncio.wait_for(watch, 30.0)
     said = "a socket was removed, nobody reaches qpud by it until a restart"
     assert [(one.message, one.path) for one in caplog.records] == [(said, str(first)), (said, str(second))]
+
+
+async def test_a_job_whose_slice_a_driver_cannot_look_for_ends_when_a_person_cancels_it(tmp_path: Path) -> None:
+    qpu = Qpu(seconds=0.0)
+    qpu.lose_replies = 1
+    async with a_site(tmp_path, qpu, drivers={"TWIN": Buggy(qpu, "find", times=10**6)}) as site:
+        job = await site.submit(await site.session())
+        await until(lambda: site.book.flights["TWIN"].state == "unreachable")
+        await site.service.cancel_job(ALICE, str(job.id))
+        async with asyncio.timeout(30):
+            assert (await site.end(job)).state is CANCELED
+
+
+class Puzzling(QpuDriver):
+    """Tells nothing of its first slice that anybody could understand."""
+
+    async def wait(self, device_id: str, request: SliceRequest) -> Outcome:
+        if request.tag == self.qpu.requests[0].tag:
+            self.qpu.running = None
+            raise Undecided("TWIN reports the unknown status STRANGE of job 1")
+        return await super().wait(device_id, request)
+
+
+async def test_a_slice_of_which_nobody_can_tell_how_it_is_ends_when_a_person_cancels_its_job(tmp_path: Path) -> None:
+    qpu = Qpu(seconds=0.0)
+    async with a_site(tmp_path, qpu, drivers={"TWIN": Puzzling("TWIN", qpu)}) as site:
+        session = await site.session()
+        first, second = await site.submit(session), await site.submit(session)
+        await until(lambda: site.book.flights["TWIN"].state == "unreachable")
+        assert (await site.job(first)).reason is Reason.UNKNOWN
+        await site.service.cancel_job(ALICE, str(first.id))
+        async with asyncio.timeout(30):
+            ended = await site.ended(first, second)
+        assert [job.state for job in ended] == [CANCELED, DONE]
+        assert "given up: TWIN reports the unknown status STRANGE" in await site.story(first)
+    assert sums(tmp_path) == (10, 10, 10)
+
+
+class SlowSlurm:
+    """Releases what it is told to, and answers too late."""
+
+    def __init__(self) -> None:
+        self.hold = SlurmHold(id=7, user_id=ALICE.user_id, state="PENDING", reason="JobHeldUser")
+        self.told = 0
+
+    async def hold_of(self, number: int) -> SlurmHold:
+        return self.hold
+
+    async def release(self, number: int, by: str) -> None:
+        self.told += 1
+        self.hold = SlurmHold(id=7, user_id=ALICE.user_id, state="RUNNING", reason="None")
+        raise SlurmAway("Slurm does not answer (no answer within 8 s)")
+
+
+async def test_a_slurm_job_whose_release_was_answered_too_late_is_told_to_be_released(tmp_path: Path) -> None:
+    slurm: Any = SlowSlurm()
+    site = await a_life(tmp_path, Qpu(seconds=0.0), slurm=slurm)
+    site.context.slurm_control = slurm
+    site.start()
+    try:
+        job = await site.end(await site.submit(await site.session(), then_release=7))
+        async with asyncio.timeout(30):
+            while "it is tried again" not in (story := await site.story(job)) or "released:" not in story:
+                await site.settle()
+    finally:
+        await site.stop()
+    assert "Slurm job 7 was released: all jobs that it waited for have ended (1 DONE)" in story
+    assert slurm.told == 1
 
 
 @pytest.fixture

@@ -99,6 +99,19 @@ async def test_an_id_that_the_qpu_gave_to_another_job_is_not_adopted():
             assert await driver.find(a_slice("t2", device_id="0")) is None
 
 
+async def test_a_qpu_that_answers_for_any_id_proves_nothing_and_is_not_asked_for_ever():
+    async with stub_qpu() as stub, opened(stub) as driver:
+        await post(stub, "t1")
+
+        def same(*_asked: Any) -> tuple[int, Any]:
+            return 200, {"code": 200, "data": stub.view(stub.jobs[0]), "status": "success"}
+
+        stub.route = same
+        with pytest.raises(Undecided, match="it answers for any job id"):
+            await driver.find(a_slice("t2"))
+    assert stub.polls() < 60
+
+
 @pytest.mark.parametrize("form", ["job-{}", "9" * 4999 + "{}"])
 async def test_ids_that_are_not_numbers_prove_nothing(form):
     async with stub_qpu() as stub:

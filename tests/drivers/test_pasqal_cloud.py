@@ -204,6 +204,15 @@ async def test_a_token_is_replaced_before_it_expires():
     assert len(stub.forms) == 2
 
 
+async def test_a_life_beyond_all_numbers_is_none_that_is_believed():
+    huge = 10**400
+    payload = base64.urlsafe_b64encode(json.dumps({"exp": huge}).encode()).decode().rstrip("=")
+    assert cloud_login._life(f"h.{payload}.s", 1000.0) == cloud_login.MOST_SECONDS
+    async with rig() as (stub, driver):
+        stub.expires_in = huge
+        assert (await driver.health()).state is HealthState.UP
+
+
 async def test_the_expiry_of_a_jwt_counts_where_the_answer_tells_none():
     now = 1000.0
     payload = base64.urlsafe_b64encode(json.dumps({"exp": now + 50}).encode()).decode().rstrip("=")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from qpud.core.slices import OutcomeState
-from qpud.drivers.base import Fault, HealthState, Refused, Unreachable
+from qpud.drivers.base import Fault, HealthState, Refused, Undecided, Unreachable
 from qpud.drivers.pasqal_qpu import PasqalQpuDriver
 from tests.drivers.builders import a_slice, opened, qpu, run
 from tests.drivers.stub_qpu import HTML, SPECS, StubQpu, stub_qpu
@@ -56,6 +56,19 @@ async def test_the_qpu_seconds_are_those_of_the_qpus_own_naive_stamps():
     async with rig(shot_rate=100.0) as (_stub, driver):
         outcome = await run(driver, shots=10)
     assert outcome.qpu_seconds == pytest.approx(0.1, abs=0.001)
+
+
+@pytest.mark.parametrize("stamps", [True, False])
+@pytest.mark.parametrize("jump", [3600.0, -3600.0])
+async def test_a_clock_that_is_set_meanwhile_is_not_charged(jump, stamps):
+    async with rig(shot_rate=100.0) as (stub, driver):
+        stub.stamps = stamps
+        request = a_slice(shots=50)
+        device_id = await driver.start(request)
+        before = driver._clock
+        driver._clock = lambda: before() + jump
+        outcome = await driver.wait(device_id, request)
+    assert outcome.qpu_seconds == pytest.approx(0.5, abs=0.001 if stamps else 0.4)
 
 
 async def test_once_the_rate_is_measured_a_slice_takes_one_or_two_polls():
@@ -306,7 +319,7 @@ async def test_an_unknown_status_leaves_the_slice_unknown():
         request = a_slice()
         device_id = await driver.start(request)
         stub.jobs[0].status = "LEVITATING"
-        with pytest.raises(Unreachable, match="LEVITATING"):
+        with pytest.raises(Undecided, match="LEVITATING of job 0: look there, and cancel the job here"):
             await driver.wait(device_id, request)
 
 
@@ -355,6 +368,30 @@ async def test_health_tells_in_a_sentence_what_is_wrong(fault, state, words):
         health = await driver.health()
     assert health.state is state
     assert words in health.message
+
+
+@pytest.mark.parametrize(("path", "field"), [("/system/operational", "operational_status"), ("/jobs/0", "status")])
+async def test_half_a_character_in_an_answer_does_not_get_any_further(path, field):
+    half = json.dumps({"code": 200, "data": {"uid": 0, field: "BAD \ud800"}, "status": "success"})
+    async with rig() as (stub, driver):
+        device_id = await driver.start(a_slice())
+        stub.fault("GET", path, reply=(200, half), times=3)
+        if field == "status":
+            with pytest.raises(Unreachable) as doubt:
+                await driver.wait(device_id, a_slice())
+            message = doubt.value.message
+        else:
+            message = (await driver.health()).message
+    assert "BAD ?" in message
+    assert message.encode()
+
+
+async def test_a_character_in_two_halves_is_one():
+    whole = '{"detail": "sorry \\ud83d\\ude00"}'
+    async with rig() as (stub, driver):
+        stub.fault("POST", "/jobs", reply=(422, whole))
+        with pytest.raises(Refused, match="sorry \U0001f600"):
+            await driver.start(a_slice())
 
 
 async def test_a_redirect_is_named_and_never_followed():

@@ -18,7 +18,7 @@ from qpud.core.terms import QrmiType
 from qpud.drivers.base import Fault, HealthState, Program, Refused, SliceRequest, Undecided, Unreachable
 from qpud.drivers.qrmi import QrmiDriver
 from qpud.drivers.qrmi_process import Told
-from qpud.drivers.qrmi_words import refusal_of
+from qpud.drivers.qrmi_words import refusal_of, spec_of
 from tests.drivers.builders import a_slice, opened
 from tests.drivers.qrmi_rig import Fake, fake_qrmi
 
@@ -258,3 +258,20 @@ async def test_an_environment_file_that_cannot_be_read_is_named_without_what_it_
 def test_a_missing_type_is_named(tmp_path):
     with pytest.raises(Fault, match="QrmiType is missing"):
         Fake(tmp_path).driver(None)
+
+
+@pytest.mark.parametrize("field", ["name", "comment"])
+def test_a_spec_with_half_a_character_is_none(field):
+    target = json.dumps({"device_type": "FRESNEL", "specs": {"name": "FRESNEL", field: "half \ud800"}})
+    with pytest.raises(Unreachable, match="half a character"):
+        spec_of("FRESNEL", target, is_pulser=True)
+
+
+async def test_who_gives_up_while_the_helper_starts_does_not_shift_the_answers_of_others():
+    async with rig() as (_fake, driver):
+        asking = asyncio.create_task(driver.spec())
+        while driver._process._launched is None:
+            await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        assert (await driver.health()).state is HealthState.UP

@@ -79,6 +79,40 @@ def test_errors_are_told_apart() -> None:
         _job_in({"jobs": [{"job_id": 1}], "errors": []}, 1)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"errors": ["no such job"]},
+        {"errors": {"error": 2017}},
+        {"jobs": ["1"]},
+        {"jobs": {"1": a_job()}},
+        {"jobs": [a_job(job_state=[])]},
+        {"jobs": [a_job(job_state=None)]},
+        {"jobs": [a_job(node_count={"set": True})]},
+        {"jobs": [a_job(start_time=10**400)]},
+        {"jobs": [a_job(priority="high")]},
+        {"jobs": [a_job(licenses=["qpu:3"])]},
+    ],
+)
+def test_whatever_else_is_answered_is_no_answer(body: dict[str, Any]) -> None:
+    with pytest.raises(SlurmAway, match="unknown shape"):
+        _job_in(body, 1)
+
+
+async def test_an_answer_that_is_nested_too_deeply_cannot_be_read(tmp_path: Path) -> None:
+    body = b'{"jobs":' + b"[" * 100_000
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        await writer.drain()
+        writer.close()
+
+    async with asyncio.timeout(30), await asyncio.start_unix_server(answer, str(tmp_path / "rest.sock")):
+        with pytest.raises(SlurmAway, match="cannot be read"):
+            await SlurmRest(tmp_path / "rest.sock").job(1)
+
+
 @pytest.fixture
 def rest(cluster: Cluster) -> Iterator[Path]:
     """The socket of a slurmrestd, which refuses to run as root."""

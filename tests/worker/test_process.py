@@ -6,18 +6,22 @@ import asyncio
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import textwrap
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from qpud.drivers import launch
 from qpud.drivers import workers as workers_module
 from qpud.drivers.workers import WorkerFault, Workers
+from tests.drivers.builders import device_spec
 from tests.worker.programs import atoms_apart, drive, sample
 
 pytestmark = pytest.mark.worker
@@ -258,6 +262,45 @@ async def test_the_daemons_packages_and_sockets_stay_out_of_the_worker(worker_py
         assert "msgspec" not in maps
         sockets = [fd for fd in Path(f"/proc/{workers.pid}/fd").iterdir() if "socket" in os.readlink(fd)]
         assert len(sockets) == 1 + len(children(workers.pid or 0))
+
+
+ONE_BY_ONE = """
+import json, socket, sys, time
+daemon = socket.socket(fileno=int(sys.argv[1]))
+def say(message):
+    daemon.sendall(json.dumps(message).encode() + bytes([10]))
+say({"ready": {}})
+for line in daemon.makefile("rb"):
+    time.sleep(0.02)
+    say({"id": json.loads(line)["id"], "ok": {}})
+"""
+
+
+class OneByOne(Workers):
+    """Its parent is a stand-in that takes 20 ms for each verdict."""
+
+    async def _launch(self) -> launch.Launched:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            reader, writer = await asyncio.open_connection(sock=ours)
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-c", ONE_BY_ONE, str(theirs.fileno())), pass_fds=(theirs.fileno(),), stderr=PIPE
+            )
+        return launch.Launched(process=process, reader=reader, writer=writer, folder=TemporaryDirectory())
+
+
+async def test_a_worker_whose_validators_have_much_to_do_is_not_taken_for_one_that_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(workers_module, "HANG_SECONDS", 0.2)
+    workers = OneByOne(Path(sys.executable), validation_memory=1 << 30, validation_timeout=0.1)
+    await workers.open()
+    try:
+        async with asyncio.timeout(30):
+            asked = [workers.validate(sample("valid_n04.json"), shots, device_spec()) for shots in range(1, 61)]
+            assert all(verdict.ok for verdict in await asyncio.gather(*asked))
+    finally:
+        await workers.close()
 
 
 async def test_a_worker_that_hangs_is_killed_and_started_again(
