@@ -15,10 +15,16 @@ from qpud.cli.connect import with_client
 from qpud.cli.environment import Ticket, environment
 from qpud.cli.exits import Exit
 from qpud.cli.output import note
-from qpud.cli.run import own_batch_job, ticket_of
+from qpud.cli.run import ticket_of
 from qpud.cli.sdks import SDKS, of
 from qpud.cli.serve import Verbs
-from qpud.cli.submit import add_rehearsal_options, add_session_options, open_session, session_terms
+from qpud.cli.submit import (
+    add_rehearsal_options,
+    add_session_options,
+    open_session,
+    own_batch_job,
+    session_terms,
+)
 from qpud.cli.tables import clock, fields
 
 HIDDEN = "<token>"
