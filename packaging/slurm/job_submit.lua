@@ -6,8 +6,11 @@
 -- JobSubmitPlugins=lua, and runs it under locks: no files and no sockets here. A site with a job_submit.lua of its
 -- own calls qpud_job_submit from it.
 
--- The site's: names that --qpu takes (empty: any), the licence, its units for a job that names no share.
+-- The site's: names that --qpu takes (empty: any); those of them that need no licence, emulators as a rule, so that they
+-- can be had while the QPU is full or drained; the licence (the daemon counts none that is not called qpu); its units
+-- for a job that names no share.
 local QPUS = {}
+local WITHOUT_LICENCE = {}
 local LICENCE = "qpu"
 local SHARE = 1
 
@@ -25,13 +28,19 @@ local function spank_options(job)
    return found
 end
 
+-- The first of the names "A,B" that is not in the list; nil if all are.
+local function not_among(names, list)
+   local among = {}
+   for _, one in ipairs(list) do among[one] = true end
+   for name in string.gmatch(names, "[^,]+") do
+      if not among[name] then return name end
+   end
+end
+
 local function wrong_names(names)
    if not string.match(names, "^[%w_.-]+[%w_.,-]*$") then return "--qpu=" .. names .. " is not a list of names" end
-   for name in string.gmatch(names, "[^,]+") do
-      local known = #QPUS == 0
-      for _, one in ipairs(QPUS) do known = known or one == name end
-      if not known then return "there is no QPU " .. name .. ": there are " .. table.concat(QPUS, ", ") end
-   end
+   local unknown = #QPUS > 0 and not_among(names, QPUS)
+   if unknown then return "there is no QPU " .. unknown .. ": there are " .. table.concat(QPUS, ", ") end
 end
 
 -- Units of the QPU's licence in a list such as "matlab:2,qpu:3"; nil without one.
@@ -73,8 +82,9 @@ function qpud_job_submit(job)
       return slurm.ERROR
    end
    if not asked.QPUD_QPU then return slurm.SUCCESS end
-   local share = licensed or tonumber(asked.QPUD_SHARE or SHARE)
-   if not licensed then
+   local is_free = not licensed and not asked.QPUD_SHARE and not not_among(asked.QPUD_QPU, WITHOUT_LICENCE)
+   local share = licensed or tonumber(asked.QPUD_SHARE) or (is_free and 1 or SHARE)
+   if not licensed and not is_free then
       local others = job.licenses and job.licenses ~= "" and job.licenses .. "," or ""
       job.licenses = others .. LICENCE .. ":" .. math.floor(share)
    end

@@ -16,10 +16,10 @@ from qpud.cli.environment import Ticket, environment
 from qpud.cli.exits import Exit
 from qpud.cli.output import note
 from qpud.cli.rehearsal import add_rehearsal_options, add_seed_option
-from qpud.cli.run import own_batch_job, ticket_of
+from qpud.cli.run import ticket_of
 from qpud.cli.sdks import SDKS, of
 from qpud.cli.serve import Verbs
-from qpud.cli.submit import add_session_options, open_session, session_terms
+from qpud.cli.submit import add_session_options, open_session, own_batch_job, session_terms
 from qpud.cli.tables import clock, fields
 
 HIDDEN = "HIDDEN"  # a word that stays itself inside of a URL

@@ -7,7 +7,6 @@ import difflib
 import os
 import subprocess
 import sys
-import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,7 +20,7 @@ from qpud.cli.output import note
 from qpud.cli.profile import profile_text, write_trace
 from qpud.cli.rehearsal import add_rehearsal_options, add_seed_option
 from qpud.cli.serve import Verbs
-from qpud.cli.submit import add_session_options, close_session, open_session, session_terms
+from qpud.cli.submit import add_session_options, close_session, open_session, own_batch_job, session_terms
 
 EPILOG = """\
 Opens a session, runs CMD in the foreground and closes the session again, which cancels what CMD left unfinished.
@@ -96,13 +95,6 @@ def _tell_profile(client: Client, path: str, sessions: Sequence[str]) -> None:
 
 def _batch_job() -> str:
     return os.environ.get("QRMI_JOB_ID") or os.environ.get("SLURM_JOB_ID") or "0"
-
-
-def own_batch_job(verb: str) -> str:
-    """A name no other run has: two runs in one Slurm job must not share, and so close, one session."""
-    mark = f"{verb}-{uuid.uuid4().hex[:8]}"
-    slurm_job = os.environ.get("SLURM_JOB_ID")
-    return f"{slurm_job}.{mark}" if slurm_job else mark
 
 
 def resource_named(info: Mapping[str, Any], asked: str | None, named_by: str = OPTION) -> str:

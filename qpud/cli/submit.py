@@ -32,8 +32,8 @@ MOST_CHARACTERS = 256 << 20  # of a file: more than any daemon takes
 EPILOG = """\
 With QPUD_TOKEN (inside `qpud run`) or QPUD_TOKEN_FILE (in a Slurm job) the jobs belong to that session. Without them,
 or where something is asked of the session, one of its own is opened: --wait closes it at the end, otherwise it closes
-by itself after its jobs have ended and SessionIdleTimeout has passed. Ctrl-C during --wait leaves the jobs running and
-says how to come back.
+by itself after its jobs have ended and SessionIdleTimeout has passed. In a Slurm job it is of that job, and ends with
+it. Ctrl-C during --wait leaves the jobs running and says how to come back.
 
 --then-release names a Slurm job that was submitted with `sbatch --hold`: it starts once all QPU jobs that name it have
 ended, however they ended. Jobs of a Slurm job's session that name one go on after that Slurm job.
@@ -132,11 +132,19 @@ def open_session(client: Client, **ask: Any) -> dict[str, Any]:
     return answer
 
 
+def own_batch_job(verb: str) -> str:
+    """A name no other run has: two runs in one Slurm job must not share, and so close, one session."""
+    mark = f"{verb}-{uuid.uuid4().hex[:8]}"
+    slurm_job = os.environ.get("SLURM_JOB_ID")
+    return f"{slurm_job}.{mark}" if slurm_job else mark
+
+
 def _session(client: Client, args: argparse.Namespace) -> Own:
     terms = session_terms(args, args.qpu or os.environ.get("QPUD_QPU"))
     if client.token and not terms:
         return Own(client.token, ())
-    grant = open_session(client, **terms)
+    named = own_batch_job("submit") if "SLURM_JOB_ID" in os.environ else None  # so that Slurm vouches for it
+    grant = open_session(client, **terms, slurm_job_id=named)
     return Own(grant["token"], (grant["id"],))
 
 

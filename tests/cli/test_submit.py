@@ -51,6 +51,11 @@ def test_without_a_token_a_session_is_opened_and_left_to_expire(qpud: Any, ready
     assert not ready.requests("DELETE", "/v1/sessions/s-9")
 
 
+def test_in_a_slurm_job_the_session_names_it_so_that_slurm_vouches(qpud: Any, ready: Any, sequence: str) -> None:
+    qpud("submit", sequence, "--shots", "10", SLURM_JOB_ID="4242")
+    assert ready.requests("POST", "/v1/sessions")[0].body["slurm_job_id"].startswith("4242.submit-")
+
+
 def test_with_a_token_its_session_is_used(qpud: Any, ready: Any, sequence: str) -> None:
     qpud("submit", sequence, "--shots", "10", QPUD_TOKEN="tok-1")
     assert not ready.requests("POST", "/v1/sessions")

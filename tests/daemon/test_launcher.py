@@ -21,7 +21,7 @@ from tests.worker.programs import atoms_apart, drive, sample
 
 pytestmark = [pytest.mark.slurm, pytest.mark.worker]
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 QUICK = sample("valid_n04.json").sequence
 POLICY = """
 [qpud]

@@ -29,6 +29,7 @@ MaxAtoms = 12
 """
 """A QPU whose slices take half a second: long enough for others to come meanwhile."""
 QPUS = '{ "FRESNEL", "ORION", "EMU_MPS" }'
+WITHOUT_LICENCE = '{ "EMU_MPS" }'
 SLURM_CONF = (
     "PrologFlags=Alloc",
     "Prolog={folder}/hooks/prolog.sh",
@@ -225,6 +226,8 @@ def _prepare(folder: Path, pyz: Path, worker_python: Path, policy: str, changes:
     shutil.copy(ROOT / "dist" / "qpud_spank.so", folder)
     (folder / "plugstack.conf").write_text(f"optional {folder}/qpud_spank.so\n")
     rules = (PIECES / "job_submit.lua").read_text()
-    assert "local QPUS = {}" in rules
-    (folder / "job_submit.lua").write_text(rules.replace("local QPUS = {}", f"local QPUS = {QPUS}"))
+    for name, names in (("QPUS", QPUS), ("WITHOUT_LICENCE", WITHOUT_LICENCE)):
+        assert f"local {name} = {{}}" in rules
+        rules = rules.replace(f"local {name} = {{}}", f"local {name} = {names}")
+    (folder / "job_submit.lua").write_text(rules)
     return site

@@ -97,6 +97,15 @@ def test_a_job_of_a_listed_partition_needs_the_licence_only(hooked: Hooked) -> N
     assert (session["queue"], session["share"]) == ("production", 3)
 
 
+def test_without_plugin_and_hooks_the_licences_are_the_share_all_the_same(hooked: Hooked) -> None:
+    submit = f"{hooked.folder}/qpud submit {hooked.folder}/sequence.json --shots=10 --queue=production --share=9"
+    job = hooked.cluster.start(f"{submit} --url={hooked.site.url}; sleep 300", "-p", "development", "-L", "qpu:3")
+    (session,) = hooked.open_sessions(job)
+    assert (session["user"], session["queue"], session["share"]) == (USER, "development", 3)
+    hooked.cluster.cancel(job)
+    hooked.expect_nothing_left(job)
+
+
 def test_a_job_that_asks_for_no_qpu_gets_no_session(hooked: Hooked) -> None:
     job = hooked.cluster.start(f"{PRINT_FILE}; echo .; sleep 300", "-p", "development")
     until(lambda: hooked.written(job).endswith(".\n"), "the job's line")
@@ -116,6 +125,9 @@ def test_a_job_submitted_from_a_job_does_not_inherit_its_token(hooked: Hooked) -
         (["--qpu=FRESNEL"], "qpu:1", "qpud qpu=FRESNEL share=1"),
         (["--qpu=FRESNEL", "--qpu-share=3", "--qpu-hint=qc-heavy"], "qpu:3", "qpud qpu=FRESNEL share=3 hint=qc-heavy"),
         (["--qpu=FRESNEL,EMU_MPS", "-L", "qpu:2"], "qpu:2", "qpud qpu=FRESNEL,EMU_MPS share=2"),
+        (["--qpu=EMU_MPS"], "(null)", "qpud qpu=EMU_MPS share=1"),
+        (["--qpu=EMU_MPS", "--qpu-share=3"], "qpu:3", "qpud qpu=EMU_MPS share=3"),
+        (["--qpu=EMU_MPS,FRESNEL"], "qpu:1", "qpud qpu=EMU_MPS,FRESNEL share=1"),
     ],
 )
 def test_the_options_become_licences_and_an_admin_comment(

@@ -60,16 +60,28 @@ class Newcomer:
 
 
 def a_site(newcomer: Newcomer, worker_python: Path) -> Site:
-    """The daemon with the README's policy, at ports and folders of this test."""
+    """The daemon with the README's policy of the first day, at ports and folders of this test."""
     qpud = newcomer.folder / "usr/local/bin/qpud"
     site = Site([str(qpud)], newcomer.folder / "site", worker_python, "")
-    vouching = f"[qpud]\n{block('SlurmLookup')}\nSlurmConf = {newcomer.folder}/slurm.conf\n"
-    policy = block("[qpud]").replace("[qpud]\n", vouching)
-    policy = policy.replace("unix:/run/qpud", f"unix:{site.folder}").replace("http://127.0.0.1:8006", site.url)
+    policy = (
+        block("[qpud]").replace("unix:/run/qpud", f"unix:{site.folder}").replace("http://127.0.0.1:8006", site.url)
+    )
     policy = policy.replace("/opt/qpud/worker/bin/python", f"{worker_python}\nStateSaveLocation = {site.folder}/state")
     site.config.write_text(policy)
-    subprocess.run([qpud, "check", site.config], check=True, capture_output=True, timeout=60)
+    check(newcomer, site)
     return site
+
+
+def add_slurm(newcomer: Newcomer, site: Site) -> None:
+    """The README's lines for Slurm, below [qpud]."""
+    lines = f"[qpud]\n{block('SlurmLookup')}\nSlurmConf = {newcomer.folder}/slurm.conf\n"
+    site.config.write_text(site.config.read_text().replace("[qpud]\n", lines))
+    check(newcomer, site)
+
+
+def check(newcomer: Newcomer, site: Site) -> None:
+    qpud = newcomer.folder / "usr/local/bin/qpud"
+    subprocess.run([qpud, "check", site.config], check=True, capture_output=True, timeout=60)
 
 
 def lay(folder: Path, pyz: Path, worker_python: Path) -> tuple[Newcomer, Site]:
@@ -105,11 +117,17 @@ def test_the_readme_leads_to_a_first_users_job(pyz: Path, worker_python: Path) -
             qpud = f"{newcomer.folder}/usr/local/bin/qpud"
             env = {"SHIV_ROOT": f"{newcomer.folder}/out/cache.job"}
             command = f"{qpud} submit {newcomer.folder}/sequence.json --shots=100 --wait"
-            direct = cluster.run_as(USER, *command.split(), "--qpu=EMU_MPS", f"--url={site.url}", env=env)
+            here = (*command.split(), "--qpu=EMU_MPS", f"--url={site.url}")
+            direct = cluster.run_as(USER, *here, env=env)
+            site.stop()
+            add_slurm(newcomer, site)
+            site.start()
+            outside = cluster.try_as(USER, *here, env=env)
             job = cluster.submit(command, "--qpu=EMU_MPS", "--export=ALL", env=env)
             assert cluster.wait(job, "COMPLETED", "FAILED", seconds=120) == "COMPLETED", cluster.output(job)
             (session,) = [one for one in site.get("/v1/sessions") if one["slurm_job_id"] == str(job)]
         finally:
             site.stop()
     assert "EMU_MPS" in direct
+    assert "OpenSessions=admin" in outside.stderr
     assert session["user"] == USER
