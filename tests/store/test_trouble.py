@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import sqlite3
 import subprocess
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from qpud.core.errors import StorageFull, Unavailable
-from qpud.store import queries, writer
+from qpud.store import queries, trouble, writer
 from qpud.store.store import Store
 from qpud.store.trouble import LOG_SECONDS, Trouble
 from tests.store.builders import a_store, insert, stored
@@ -86,6 +87,25 @@ async def test_a_mistake_in_a_statement_is_no_trouble_of_the_disk(tmp_path: Path
             await store.rows("SELECT nowhere FROM jobs")
 
 
+@pytest.fixture
+def vigilant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files are looked at before each commit."""
+    monkeypatch.setattr(trouble, "LOOK_SECONDS", 0.0)
+
+
+async def test_a_file_that_is_gone_is_noticed_before_long_while_commits_go_on(tmp_path: Path) -> None:
+    async with a_store(tmp_path) as store, asyncio.timeout(30):
+        await store.write(insert(1))
+        (tmp_path / DATABASE).unlink()
+        with pytest.raises(StorageFull, match="was removed or replaced"):
+            for number in itertools.count(2):
+                await store.write(insert(number))
+        for _ in range(3):
+            with pytest.raises(StorageFull, match="was removed or replaced"):
+                await store.write(insert(1))
+
+
+@pytest.mark.usefixtures("vigilant")
 @pytest.mark.parametrize("ending", ["", "-wal"])
 async def test_nothing_is_acknowledged_once_a_file_of_the_database_is_gone(tmp_path: Path, ending: str) -> None:
     file = tmp_path / f"{DATABASE}{ending}"
@@ -99,6 +119,7 @@ async def test_nothing_is_acknowledged_once_a_file_of_the_database_is_gone(tmp_p
     assert stored(tmp_path) == [1, 3]
 
 
+@pytest.mark.usefixtures("vigilant")
 async def test_a_folder_that_is_no_folder_any_more_ends_no_thread(tmp_path: Path) -> None:
     folder, aside = tmp_path / "state", tmp_path / "aside"
     folder.mkdir()
@@ -113,6 +134,7 @@ async def test_a_folder_that_is_no_folder_any_more_ends_no_thread(tmp_path: Path
     assert stored(folder) == [2]
 
 
+@pytest.mark.usefixtures("vigilant")
 async def test_nothing_is_acknowledged_once_another_database_is_in_its_place(tmp_path: Path) -> None:
     async with a_store(tmp_path) as store:
         await store.write(insert(1))
